@@ -16,6 +16,7 @@ from dicom_quarry.cli.display.plain import PlainDisplay
 from dicom_quarry.cluster import job_run, job_runs
 from dicom_quarry.cluster.job_run import open_job_run
 from dicom_quarry.cluster.job_runs import JobRuns
+from dicom_quarry.cluster.worker_metrics import WorkerCounts
 from dicom_quarry.errors import ConfigError, InputError, LedgerError
 
 
@@ -45,7 +46,7 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], tuple[JobRuns
         monkeypatch.setattr(job_runs, "open_job_run", open_job_run)
         monkeypatch.setattr(job_runs, "ClusterPlace", lambda *_: SimpleNamespace(number=7))
         board = SimpleNamespace(waiting_for="")
-        equipment: Any = SimpleNamespace(queries=SimpleNamespace(status_board=board))
+        equipment: Any = SimpleNamespace(queries=SimpleNamespace(status_board=board), counts=WorkerCounts())
         row = SimpleNamespace(folder=Path("out"), name="trial", hand_overs="")
         cluster: Any = SimpleNamespace(get=lambda _: row)
         return JobRuns(cluster, equipment, lambda _: None), opened

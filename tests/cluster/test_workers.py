@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import psycopg
 
@@ -10,6 +11,7 @@ from dicom_quarry.version import __version__
 from tests.cluster.site import STUDIES, Site
 from tests.e2e.command import Running, quarry
 from tests.peers.process import free_port, wait_for
+from tests.reporting.test_metrics import parse
 
 _CONNECTIONS = """
 SELECT count(*) FROM pg_stat_activity WHERE application_name = 'quarry' AND pid <> pg_backend_pid()
@@ -64,8 +66,23 @@ def test_a_second_worker_of_the_same_title_is_refused_and_so_is_one_without_a_da
     assert "does not name the database of the jobs" in lost.err
 
 
+def metrics_of(file: Path) -> dict[tuple[str, ...], float]:
+    """Read a worker's file: names without their beginning, with the values of their labels."""
+    found = parse(file.read_text())
+    assert {labels[0][0] for _, labels in found} == {"worker"}
+    return {
+        (name.removeprefix("quarry_worker_"), *(value for _, value in labels[1:])): number
+        for (name, labels), number in found.items()
+    }
+
+
 def test_the_status_of_the_database_names_workers_jobs_and_what_is_in_work(site: Site) -> None:
-    site.start_worker("W1", "--parallel", 2)
+    folder, settings = site.work / "metrics", site.work / "worker.toml"
+    folder.mkdir()
+    settings.write_text(f'metrics = "{folder}"\n' + (site.work / "quarry.toml").read_text())
+    worker = site.start_worker("W1", "--parallel", 2, "--config", settings)
+    wait_for(lambda: any(folder.glob("*.prom")), "its metrics", 60)
+    [file] = folder.glob("quarry_worker_W1_*.prom")
     site.archive.hold = True
     with site.start("trial", STUDIES) as watching:
         wait_for(lambda: site.archive.now == 2, "two moves", 60)
@@ -84,6 +101,19 @@ def test_the_status_of_the_database_names_workers_jobs_and_what_is_in_work(site:
         ]
         assert [(one["in_work"], one["version"]) for one in facts["workers"]] == [(2, __version__)]
         assert not [one.accession for one in STUDIES if one.accession in shown + json.dumps(facts)]
+        busy = ("tokens", "studies:main")
+        wait_for(lambda: metrics_of(file)[busy] == 2, "its tokens", 60)
+        assert metrics_of(file)["tokens_limit", "studies:main"] == 2
         site.archive.hold = False
         assert watching.wait() == 0, watching.output
     assert "0 jobs with the workers" in quarry("cluster", "status").out
+    wait_for(lambda: metrics_of(file)["studies_total", "main"] == len(STUDIES), "the last study", 60)
+    found = metrics_of(file)
+    assert found["stored_instances_total",] == sum(len(list(one.instances())) for one in STUDIES)
+    assert found["stored_bytes_total",] == sum(site.files("trial").values())
+    assert found["errors_total", "archive"] == found["errors_total", "job"] == found[busy] == 0
+    assert found["database_contact_timestamp_seconds",] > found["started_timestamp_seconds",]
+    assert found["archive_available", "main"] == found["window_open", "main"] == 1
+    worker.terminate()
+    assert worker.wait() == 0, worker.output
+    assert not file.exists(), "a worker that has ended has no numbers"

@@ -120,6 +120,7 @@ def test_the_limits_of_an_archive_are_those_of_all_workers(connection: psycopg.C
         first.acquire_query()
         with first.acquire_retrieval():
             second.on_rejected(two.clock.monotonic())
+            assert (one.held_slots(), two.held_slots()) == ({"10.1.2.3.104": 1, "all": 1}, {})
             enter(connection, "W1", first)
             enter(connection, "W2", second, "waiting for the window, until Mon 00:00")
             view = read_cluster_view(connection, url)
@@ -148,6 +149,7 @@ def test_the_limits_of_an_archive_are_those_of_all_workers(connection: psycopg.C
         assert "104: answers, again since" in text_of(read_cluster_view(connection, url))
         [archive] = read_cluster_view(connection, url).archives
         assert {pool.used for pool in archive.pools} == {0}, "the slot was given back"
+        assert {*one.held_slots().values()} == {0}
 
 
 def test_the_window_and_the_workers_that_vanished(connection: psycopg.Connection, url: str) -> None:

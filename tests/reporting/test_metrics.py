@@ -13,7 +13,7 @@ from dicom_quarry.jobs.opened_job import OpenedJob, open_job
 from dicom_quarry.jobs.registry import job_key
 from dicom_quarry.ledger.activity import ArchiveLoad, Slice
 from dicom_quarry.reporting.job_view import read_job_view
-from dicom_quarry.reporting.metrics import MetricsFile, render_metrics
+from dicom_quarry.reporting.metrics import MetricsFile, render_job_metrics
 from tests.e2e.finished_job import record_job
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
@@ -54,7 +54,7 @@ def job(tmp_path: Path) -> Iterator[OpenedJob]:
 
 def test_the_numbers_are_those_of_the_view(job: OpenedJob) -> None:
     view = read_job_view(job)
-    found = parse(render_metrics(view, "0815", 12.5))
+    found = parse(render_job_metrics(view, "0815", 12.5))
     assert {labels[0] for _, labels in found} == {("job", "0815")}
     values = {
         (name.removeprefix("quarry_job_"), *labels[1:]): value for (name, labels), value in found.items()
@@ -74,21 +74,21 @@ def test_a_running_job_has_its_rate_and_its_state(job: OpenedJob) -> None:
     view = replace(
         read_job_view(job), state="waiting", waiting_for="x", bytes_per_second=1.5, seconds_left=60
     )
-    text = render_metrics(view, "1", 0)
+    text = render_job_metrics(view, "1", 0)
     found = {name: value for (name, labels), value in parse(text).items() if len(labels) == 1}
     assert found["quarry_job_receiving_bytes_per_second"] == 1.5
     assert found["quarry_job_left_seconds"] == 60
     assert found["quarry_job_waiting"] == 1
     assert 'state="waiting"} 1' in text
-    assert 'state="killed"} 1' in render_metrics(replace(view, was_killed=True), "1", 0)
-    assert 'state="stopping"} 1' in render_metrics(replace(view, is_stopping=True), "1", 0)
+    assert 'state="killed"} 1' in render_job_metrics(replace(view, was_killed=True), "1", 0)
+    assert 'state="stopping"} 1' in render_job_metrics(replace(view, is_stopping=True), "1", 0)
 
 
 def test_the_load_is_by_archive_with_escaped_names(job: OpenedJob) -> None:
     view = read_job_view(job)
     load = ArchiveLoad({0: Slice(queries=3, refusals=1), 60: Slice(queries=1)}, failed_queries=2)
     view.activity.archives['a "b" \\ c\nd'] = load
-    found = parse(render_metrics(view, "1", 0))
+    found = parse(render_job_metrics(view, "1", 0))
     label = ("archive", r"a \"b\" \\ c\nd")
     assert found["quarry_job_queries_total", (("job", "1"), label)] == 4
     assert found["quarry_job_refusals_total", (("job", "1"), label)] == 1

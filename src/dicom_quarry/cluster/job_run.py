@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sqlalchemy import BigInteger, bindparam, column, select, table
 
 from dicom_quarry.cluster.window import ROWS_PER_TOKEN
+from dicom_quarry.cluster.worker_metrics import WorkerCounts
 from dicom_quarry.cohort.exclusion_list import read_exclusions
 from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import ClaimLost, InputError
@@ -62,12 +63,15 @@ class Equipment:
     sinks: JobSinks
     identity: str
     root: Path
+    counts: WorkerCounts = field(default_factory=WorkerCounts)
 
 
 class JobRun:
     """A job that a worker has open; its threads may work on it at the same time."""
 
-    def __init__(self, context: JobContext, reader: LedgerReader, worker: Worker, job: JobRow) -> None:
+    def __init__(self, context: JobContext, reader: LedgerReader, equipment: Equipment, job: JobRow) -> None:
+        worker = equipment.worker
+        self._counts = equipment.counts
         self._context = context
         self._job = job
         self._reader = reader
@@ -111,7 +115,9 @@ class JobRun:
             try:
                 self._require_unchanged()
                 self._discard_files_of_others(task)
-                if not work_on_study(task, self._context, self._worker, self._studies):
+                is_concluded = work_on_study(task, self._context, self._worker, self._studies)
+                self._counts.add_study(archive, is_concluded=is_concluded)
+                if not is_concluded:
                     self._own_tasks.add(task.task_id)
             except BaseException as error:
                 claims.give_back_items("task", [task.task_id])
@@ -162,7 +168,7 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
         archives = [one.description for one in queries.settings.archives]
         details = f"worker {equipment.identity}; Quarry {__version__}"
         stack.enter_context(record_run(audit_log, archives, details, reader.counts))
-        yield JobRun(context, reader, equipment.worker, place.job)
+        yield JobRun(context, reader, equipment, place.job)
 
 
 def _require_shared_folder(place: ClusterPlace, root: Path) -> None:

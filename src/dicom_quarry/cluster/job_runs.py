@@ -99,6 +99,7 @@ class JobRuns:
     def __init__(self, cluster: Cluster, equipment: Equipment, wait: Callable[[float], object]) -> None:
         self._cluster = cluster
         self._equipment = equipment
+        self._counts = equipment.counts
         self._wait = wait
         self._lock = threading.Lock()
         #: Held while a job is opened or closed: both have the same claims, and the same folder.
@@ -110,14 +111,16 @@ class JobRuns:
 
     def open_queues(self) -> Mapping[str, int]:
         """Return the tokens at once by queue: of the archives that are inside their windows, and answer."""
+        clients = self._equipment.worker.clients
+        available = {name: client.throttle.archive_state.is_available for name, client in clients.items()}
         queues = {
             study_queue(name): client.throttle.max_parallel
-            for name, client in self._equipment.worker.clients.items()
-            if client.throttle.is_open
-            and client.throttle.archive_state.is_available
-            and not self._left.has(f"archive {name}")
+            for name, client in clients.items()
+            if client.throttle.is_open and available[name] and not self._left.has(f"archive {name}")
         }
-        return queues | {ROWS_QUEUE: ROWS_AT_ONCE} if queues else {}
+        queues |= {ROWS_QUEUE: ROWS_AT_ONCE} if queues else {}
+        self._counts.set_usable(available, queues)
+        return queues
 
     def describe_wait(self) -> str:
         """Return what the worker waits for, and what it cannot use."""
@@ -133,20 +136,23 @@ class JobRuns:
 
     def query_rows(self, job: int) -> None:
         """Query for the next rows of a job."""
-        self._work(job, f"rows of job {job}", lambda run: run.query_rows())
+        with self._counts.token(ROWS_QUEUE):
+            self._work(job, f"rows of job {job}", lambda run: run.query_rows())
 
     def fetch_study(self, job: int, archive: str) -> None:
         """Fetch the next study of a job; an archive that refuses this worker is left to the others."""
         selector = self._equipment.worker.clients[archive].transport_selector
         if not selector.available and not self._left.has(f"archive {archive}"):
             selector.reset()
-        self._work(job, f"archive {archive}", lambda run: run.fetch_study(archive))
+        with self._counts.token(study_queue(archive)):
+            self._work(job, f"archive {archive}", lambda run: run.fetch_study(archive))
 
     def attend(self, connection: psycopg.Connection) -> None:
         """Stop the jobs that the workers do not have any more, and close those that no thread works on.
 
         Those that were given to the workers again are opened again: their settings may have changed.
         """
+        self._counts.contact_at = time.time()
         with self._lock:
             numbers = list(self._open)
         found = connection.execute(_JOBS, (numbers,)).fetchall() if numbers else []
@@ -198,6 +204,7 @@ class JobRuns:
             opened.is_changed = True
             self._stop(job, cancel=False)
         except OperatorActionRequired as error:
+            self._counts.add_error("archive")
             self._left.add(key, error)
         except Exception as error:  # noqa: BLE001 - the engine would give the same work out again at once
             self._leave(job, error)
@@ -208,6 +215,7 @@ class JobRuns:
     def _leave(self, job: int, error: Exception) -> None:
         if is_internal(error):
             _log.error("job %d: internal error, a defect of Quarry\n%s", job, format_trace(error))
+        self._counts.add_error("job")
         name = self._names.get(job)
         self._left.add(f"job {job}", error, f"job:{name}" if name else "")
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -104,6 +105,7 @@ class LeaseState:
         )
         self._lock = threading.Lock()
         self._leases: dict[int, Lease] = {}
+        self._held: Counter[str] = Counter()
         self._queues: dict[str, threading.Lock] = {}
         self._holders: dict[str, tuple[float, str]] = {}
         #: The database's POSIX time less this host's monotonic one.
@@ -171,6 +173,11 @@ class LeaseState:
 
         return self._run(work)
 
+    def held_slots(self) -> Mapping[str, int]:
+        """Return the number of slots that this worker holds, by pool."""
+        with self._lock:
+            return dict(self._held)
+
     def describe_holder(self, pool: str) -> str:
         """Return the worker that has the first slot of a pool, as a part of a sentence."""
         now = time.monotonic()
@@ -196,6 +203,7 @@ class LeaseState:
                     lease = Lease(found[0], self._expiry(started))
                     with self._lock:
                         self._leases[lease.number] = lease
+                        self._held[pool] += 1
                     return lease
                 sleep(_POLL_INTERVAL)
         finally:
@@ -204,6 +212,7 @@ class LeaseState:
     def _give_back(self, pool: str, lease: Lease) -> None:
         with self._lock:
             self._leases.pop(lease.number, None)
+            self._held[pool] -= 1
         # A database that is away gives the slot to others when the lease has passed.
         with suppress(*_AWAY), self._pool.connection() as connection:
             connection.execute(_GIVE_BACK, {"pool": pool, "lease": lease.number})

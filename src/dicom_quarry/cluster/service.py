@@ -13,6 +13,7 @@ from dicom_quarry.cluster.job_run import Equipment
 from dicom_quarry.cluster.job_runs import ROWS_AT_ONCE, JobRuns
 from dicom_quarry.cluster.lease_state import LeaseState
 from dicom_quarry.cluster.worker import WorkerLoop
+from dicom_quarry.cluster.worker_metrics import WorkerMeter, writing_metrics
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.archive_client import open_clients
@@ -76,6 +77,8 @@ class WorkerService:
             sinks = JobSinks()
             worker = stack.enter_context(self._open_worker(queries, sinks, stack))
             equipment = Equipment(queries, worker, sinks, new_worker_identity(), self._settings.to)
+            meter = WorkerMeter(self.name, equipment.counts, worker.clients, sinks, state.held_slots)
+            stack.enter_context(writing_metrics(self._settings.metrics, meter))
             self._work(equipment, on_ready)
 
     def _open_worker(

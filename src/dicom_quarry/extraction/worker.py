@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from dicom_quarry.errors import InstanceRefused
 from dicom_quarry.extraction.archive_client import ArchiveClient
@@ -54,12 +54,28 @@ class StudyTurns:
                 self._changed.notify_all()
 
 
+class StoredTotals(NamedTuple):
+    """What the sinks of a worker have stored, whatever the transport, and refused."""
+
+    instances: int = 0
+    size: int = 0
+    refused: int = 0
+
+
 class JobSinks:
     """The sink of a worker's receiver: each instance goes to the job that it was requested for."""
 
     def __init__(self, *sinks: InboundSink) -> None:
         self._sinks = sinks
+        self._closed = StoredTotals()
         self._lock = threading.Lock()
+
+    @property
+    def totals(self) -> StoredTotals:
+        """What all sinks have stored and refused, those that are closed, too."""
+        with self._lock:
+            open_ones = (StoredTotals(*one.totals, one.refused) for one in self._sinks)
+            return StoredTotals(*map(sum, zip(self._closed, *open_ones, strict=True)))
 
     @contextmanager
     def open(self, sink: InboundSink) -> Iterator[None]:
@@ -70,6 +86,8 @@ class JobSinks:
             yield
         finally:
             with self._lock:
+                ended = StoredTotals(*sink.totals, sink.refused)
+                self._closed = StoredTotals(*map(sum, zip(self._closed, ended, strict=True)))
                 self._sinks = tuple(one for one in self._sinks if one is not sink)
 
     def begin(self, arrival: InstanceInfo) -> Writer:

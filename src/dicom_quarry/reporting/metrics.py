@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.jobs.opened_job import OpenedJob, open_job
@@ -19,73 +18,43 @@ from dicom_quarry.jobs.registry import job_key
 from dicom_quarry.ledger.activity import ArchiveLoad
 from dicom_quarry.model import OnCompleteState, OutcomeStatus
 from dicom_quarry.reporting.job_view import JobView, read_job_view
-from dicom_quarry.system.atomic_file import atomic_write
-from dicom_quarry.system.permissions import Permissions
+from dicom_quarry.reporting.prometheus import Metric, render_metrics, write_metrics
 from dicom_quarry.version import __version__
 
 _log = logging.getLogger("dicom_quarry.job")
-
-#: The exporter runs as another user.
-_READABLE = Permissions(0o644)
 
 #: Largest share of the time for reading the numbers, which takes seconds in a large job.
 _MAX_SHARE = 0.05
 
 _STATES = ("running", "stopping", "waiting", "queued", "finished", "not finished", "killed")
 
-Labels = Mapping[str, str]
 
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A metric with its samples: labels and values. It is a counter if its name ends in ``_total``."""
-
-    name: str
-    help: str
-    samples: tuple[tuple[Labels, float], ...]
-
-
-def render_metrics(view: JobView, job: str, now: float) -> str:
-    """Return the text of the file (exposition format 0.0.4) of the job with the key ``job``."""
-    lines = []
-    for metric in (*_make_metrics(view), _one("updated_timestamp_seconds", "Time of this file.", now)):
-        name = f"quarry_job_{metric.name}"
-        lines.append(f"# HELP {name} {metric.help}")
-        lines.append(f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}")
-        for labels, value in metric.samples:
-            pairs = ",".join(f'{key}="{_escape(text)}"' for key, text in {"job": job, **labels}.items())
-            lines.append(f"{name}{{{pairs}}} {value!r}")
-    return "\n".join(lines) + "\n"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def _one(name: str, text: str, value: float, **labels: str) -> Metric:
-    return Metric(name, text, ((labels, value),))
-
-
-def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    return Metric(name, text, tuple(({label: key}, value) for key, value in values.items()))
+def render_job_metrics(view: JobView, job: str, now: float) -> str:
+    """Return the text of the file of the job with the key ``job``."""
+    metrics = (*_make_metrics(view), Metric.one("updated_timestamp_seconds", "Time of this file.", now))
+    return render_metrics("quarry_job_", {"job": job}, metrics)
 
 
 def _make_metrics(view: JobView) -> Iterator[Metric]:
     state = "killed" if view.was_killed else "stopping" if view.is_stopping else view.state
-    yield _one("info", "The version of Quarry.", 1, version=__version__)
-    yield _by("state", "1 for the state of the job.", "state", {one: int(one == state) for one in _STATES})
-    yield _one("created_timestamp_seconds", "Time at which the job was made.", view.started_at.timestamp())
+    yield Metric.one("info", "The version of Quarry.", 1, version=__version__)
+    yield Metric.by(
+        "state", "1 for the state of the job.", "state", {one: int(one == state) for one in _STATES}
+    )
+    yield Metric.one(
+        "created_timestamp_seconds", "Time at which the job was made.", view.started_at.timestamp()
+    )
     yield from _count_rows_and_studies(view)
-    yield _one("instances_expected", "Instances that the archive lists.", view.instances_expected)
-    yield _one("instances_stored", "Instances that are stored.", view.instances_stored)
-    yield _one("instances_missing", "Instances that are listed and not stored.", view.instances_missing)
-    yield _one("stored_bytes", "Bytes that are stored.", view.size)
-    yield _one("damaged_files", "Files that were found damaged or missing.", view.files_damaged)
-    yield _one("waiting", "1 while the job waits, such as for its window.", int(bool(view.waiting_for)))
+    yield Metric.one("instances_expected", "Instances that the archive lists.", view.instances_expected)
+    yield Metric.one("instances_stored", "Instances that are stored.", view.instances_stored)
+    yield Metric.one("instances_missing", "Instances that are listed and not stored.", view.instances_missing)
+    yield Metric.one("stored_bytes", "Bytes that are stored.", view.size)
+    yield Metric.one("damaged_files", "Files that were found damaged or missing.", view.files_damaged)
+    yield Metric.one("waiting", "1 while the job waits, such as for its window.", int(bool(view.waiting_for)))
     if view.bytes_per_second is not None:
-        yield _one("receiving_bytes_per_second", "Bytes received in a second.", view.bytes_per_second)
+        yield Metric.one("receiving_bytes_per_second", "Bytes received in a second.", view.bytes_per_second)
     if view.seconds_left is not None:
-        yield _one("left_seconds", "Seconds that the job still needs, estimated.", view.seconds_left)
+        yield Metric.one("left_seconds", "Seconds that the job still needs, estimated.", view.seconds_left)
     yield from _count_load(view)
 
 
@@ -94,12 +63,14 @@ def _count_rows_and_studies(view: JobView) -> Iterator[Metric]:
         {str(status): counted.get(status, 0) for status in OutcomeStatus}
         for counted in (view.rows_by_status, view.studies_by_status)
     )
-    yield _by("rows", "Rows of the table, by outcome.", "outcome", rows)
-    yield _one("rows_needing_attention", "Rows that need attention.", view.rows_needing_attention)
-    yield _by("studies", "Studies, by outcome.", "outcome", studies)
-    yield _one("studies_released", "Studies whose files were moved elsewhere.", view.studies_released)
+    yield Metric.by("rows", "Rows of the table, by outcome.", "outcome", rows)
+    yield Metric.one("rows_needing_attention", "Rows that need attention.", view.rows_needing_attention)
+    yield Metric.by("studies", "Studies, by outcome.", "outcome", studies)
+    yield Metric.one("studies_released", "Studies whose files were moved elsewhere.", view.studies_released)
     commands = {str(state): view.on_complete_counts.get(state, 0) for state in OnCompleteState}
-    yield _by("on_complete_studies", "Studies by the state of their on-complete command.", "state", commands)
+    yield Metric.by(
+        "on_complete_studies", "Studies by the state of their on-complete command.", "state", commands
+    )
 
 
 def _count_load(view: JobView) -> Iterator[Metric]:
@@ -113,7 +84,7 @@ def _count_load(view: JobView) -> Iterator[Metric]:
     )
     for name, text, count in counters:
         values = {archive: count(load) for archive, load in loads.items()}
-        yield _by(f"{name}_total", text, "archive", values)
+        yield Metric.by(f"{name}_total", text, "archive", values)
 
 
 class MetricsFile:
@@ -131,11 +102,10 @@ class MetricsFile:
         began = time.monotonic()
         if began < self._next_at:
             return
-        text = render_metrics(read_job_view(self._job), self._key, time.time())
+        text = render_job_metrics(read_job_view(self._job), self._key, time.time())
         self._next_at = began + (time.monotonic() - began) / _MAX_SHARE
         try:
-            with atomic_write(self._path, _READABLE, durable=False) as file:
-                file.write(text.encode())
+            write_metrics(self._path, text)
         except OSError as error:
             if not self._has_failed:
                 self._has_failed = True
