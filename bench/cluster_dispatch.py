@@ -1,6 +1,6 @@
 """How many studies a second the engine, the window and the claims give out, without a retrieval.
 
-``python -m bench.cluster_dispatch URL NAME JOB`` is a worker of it: it claims each study, and ends it at once.
+``python -m bench.cluster_dispatch URL NAME JOB`` is a worker of it: it claims each study, and ends it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from pathlib import Path
 
 import psutil
 import psycopg
