@@ -1,6 +1,7 @@
 """How many studies a second the engine, the window and the claims give out, without a retrieval.
 
-``python -m bench.cluster_dispatch URL NAME JOB`` is a worker of it: it claims each study, and ends it.
+``python -m bench.cluster_dispatch URL NAME JOB`` is a worker of it, which claims each study, and ends it at
+once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
+from typing import Any
 
 import psutil
 import psycopg
@@ -46,7 +48,7 @@ class Endings:
         """Return nothing."""
         return ""
 
-    def describe_archives(self) -> Mapping[str, object]:
+    def describe_archives(self) -> Mapping[str, Any]:
         """Return nothing."""
         return {}
 
@@ -91,17 +93,21 @@ def _stop_at_end_of_input(stopping: threading.Event) -> None:
     stopping.set()
 
 
-def processor_time(pids: Sequence[int]) -> float:
-    """Return the seconds of processor time of processes and of those that they have started."""
+def processor_time(pids: Sequence[int], *, children: bool = True) -> float:
+    """Return the seconds of processor time of processes, and of those that they have started."""
     total = 0.0
     for pid in pids:
         process = psutil.Process(pid)
         times = process.cpu_times()
-        total += times.user + times.system + times.children_user + times.children_system
-        for child in process.children(recursive=True):
-            spent = child.cpu_times()
-            total += spent.user + spent.system
+        total += times.user + times.system
+        if children:
+            total += times.children_user + times.children_system
+            total += sum(one.user + one.system for one in map(_times, process.children(recursive=True)))
     return total
+
+
+def _times(process: psutil.Process) -> Any:
+    return process.cpu_times()
 
 
 def measure(server: PostgresServer, workers: int) -> tuple[float, float, float]:
@@ -148,10 +154,10 @@ def _end(children: Sequence[subprocess.Popen[str]]) -> None:
         child.stdin.close()
 
 
-def table(server: PostgresServer) -> Table:
-    """Return the rates of one to four workers."""
+def table(server: PostgresServer, most: int) -> Table:
+    """Return the rates of one worker to ``most``."""
     rows = []
-    for workers in (1, 2, 3, 4):
+    for workers in range(1, most + 1):
         rate, server_time, worker_time = measure(server, workers)
         rows.append([f"{workers}", f"{rate:,.0f}", f"{server_time:.1f}", f"{worker_time:.1f}"])
     return Table(

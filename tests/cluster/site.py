@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import gzip
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -30,24 +31,25 @@ STUDIES = generate_studies(12, seed=20, images=2)
 class CountingArchive(ScriptedArchive):
     """Counts the moves at once; while it is on ``hold`` none of them ends but those of ``let_through``.
 
-    With ``breaks_off`` a move stops behind its first instance while it is on hold, not before it. While it
-    ``keeps_lists``, queries for the series and images of a study wait. From the next ``withheld`` moves the
-    last instance is left out, without a word of it.
+    With ``breaks_off`` a move stops behind its first instance while it is on hold, not before it. Queries at
+    the levels in ``keeps`` wait; ``kept`` counts them.
     """
 
     def __init__(self, studies: list[DemoStudy], host: str = "127.0.0.1") -> None:
         super().__init__(studies)
         self.host = host  # of this computer and the hosts of the test alone
-        self.now = self.most = self.lists = self.withheld = 0
-        self.hold = self.breaks_off = self.keeps_lists = False
+        self.now = self.most = self.kept = 0
+        self.ended_at = 0.0
+        self.hold = self.breaks_off = False
         self.let_through: set[str] = set()
+        self.keeps: Collection[str] = ()
         self._lock = threading.Lock()
 
     def on_request(self, kind: str, query: QueryIdentifier) -> None:
         super().on_request(kind, query)
-        if kind == "find" and query.level in ("SERIES", "IMAGE") and self.keeps_lists:
-            self.lists += 1
-            wait_for(lambda: not self.keeps_lists or self.stopped.is_set(), "the end of the lists", 120)
+        if kind == "find" and query.level in self.keeps:
+            self.kept += 1
+            wait_for(lambda: not self.keeps or self.stopped.is_set(), "the end of the queries", 120)
 
     def deliver(
         self, move: MoveOperation, address: tuple[str, int], instances: Sequence[DemoInstance]
@@ -55,14 +57,14 @@ class CountingArchive(ScriptedArchive):
         with self._lock:
             self.now += 1
             self.most = max(self.most, self.now)
-            is_withheld, self.withheld = bool(self.withheld), max(0, self.withheld - 1)
         try:
             if not self.breaks_off:
                 self._wait(move)
-            super().deliver(move, address, instances[:-1] if is_withheld else instances)
+            super().deliver(move, address, instances)
         finally:
             with self._lock:
                 self.now -= 1
+                self.ended_at = time.monotonic()
 
     def should_continue(self, operation: RetrieveOperation, sent: int) -> bool:
         if sent and self.breaks_off:
@@ -91,9 +93,10 @@ class Site:
         settings: str = "",
         network: Network | None = None,
         limits: str = "",
+        settle: float = 0.3,
     ) -> None:
         self.work, self.root, self.url = work, work / "root", url
-        self._settings = settings
+        self._settings = f"settle = {settle}\n{settings}"
         self.studies = studies
         self.network = network
         self.archive = CountingArchive(studies, network.archive if network else "127.0.0.1")
@@ -110,13 +113,13 @@ class Site:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.archive.hold = False
+        self.archive.hold, self.archive.keeps = False, ()
         self._stack.close()
 
     def _write_settings(self, folder: Path) -> None:
         peer = f"{self.archive.title}@{self.archive.host}:{self.archive.port}"
         (folder / "quarry.toml").write_text(
-            f'[archive.main]\naddress = "{peer}"\nsettle = 0.3\n{self._settings}\n'
+            f'[archive.main]\naddress = "{peer}"\n{self._settings}\n'
             f'[cluster]\nledger = "{self.url}"\nvanished-after = 3\n'
         )
 

@@ -55,21 +55,22 @@ class Tokens(JobManager):
     def __init__(self, connector: Connector, is_stopping: Callable[[], bool]) -> None:
         super().__init__(connector)
         self._is_stopping = is_stopping
-        #: The tokens in work, and the loops that may have been given one of which the answer was lost.
+        #: The tokens in work, the loops, and those of them that may have tokens of which they do not know:
+        #: an answer was lost, or the end of a token.
         self._held: set[int] = set()
+        self._loops: set[int] = set()
         self._in_doubt: set[int] = set()
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """Take a token; none while the database is away."""
+        self._loops.add(worker_id)
         try:
             if worker_id in self._in_doubt:
                 await self._give_back_lost(worker_id)
             token = await super().fetch_job(queues=queues, worker_id=worker_id)
         except ConnectorException as error:
-            if not is_away(error):
-                raise
+            self._note_absence(error)
             _log.warning("the engine: the database does not answer; trying again")
-            self._in_doubt.add(worker_id)
             return None
         if token is not None and token.id is not None:
             self._held.add(token.id)
@@ -82,7 +83,8 @@ class Tokens(JobManager):
                 try:
                     return await super().finish_job(job=job, status=status, delete_job=delete_job)
                 except ConnectorException as error:
-                    if not is_away(error) or self._is_stopping():
+                    self._note_absence(error)
+                    if self._is_stopping():
                         raise
                 await asyncio.sleep(_RETRY_INTERVAL)
         finally:
@@ -93,15 +95,20 @@ class Tokens(JobManager):
         try:
             await super().update_heartbeat(worker_id=worker_id)
         except ConnectorException as error:
-            if not is_away(error):
-                raise
+            self._note_absence(error)
 
     async def list_jobs_to_abort_async(self, queue: str | None = None) -> Iterable[int]:  # noqa: ARG002
         """Return none: a job that is stopped cancels its retrievals itself."""
         return ()
 
+    def _note_absence(self, error: ConnectorException) -> None:
+        """Raise an error that is none of an absence of the database."""
+        if not is_away(error):
+            raise error
+        self._in_doubt |= self._loops
+
     async def _give_back_lost(self, worker_id: int) -> None:
-        """Give back the tokens that a loop was given in an answer that was lost."""
+        """Give back the tokens of a loop of which it does not know."""
         rows = await self.connector.execute_query_all_async(_LOST, worker=worker_id, held=[*self._held])
         for row in rows:
             await self.retry_job_by_id_async(job_id=row["id"], retry_at=utcnow())

@@ -16,7 +16,13 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from dicom_quarry.cluster.engine import ROWS_QUEUE, ROWS_TASK, STUDY_TASK, archive_of
-from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA, ENGINE_TABLE, WorkerRow, total_capacity
+from dicom_quarry.jobs.cluster.workers import (
+    ENGINE_SCHEMA,
+    ENGINE_TABLE,
+    SILENCE,
+    WorkerRow,
+    total_capacity,
+)
 
 #: Held by the worker that fills the window up; the others have nothing to do then.
 _LOCK = 0x51574E44
@@ -59,9 +65,9 @@ _TAKE_BACK = f"""
 DELETE FROM {ENGINE_TABLE} WHERE status = 'todo' AND (args->>'job')::bigint <> ALL (%(jobs)s)
 """
 # In one statement: a worker that is not in the list yet has no claim that it could see.
-_FREE_CLAIMS = """
-DELETE FROM {job}.claims WHERE worker NOT IN (
-    SELECT identity FROM quarry.workers WHERE clock_timestamp() - beat < vanished_after * interval '1 s'
+_FREE_CLAIMS = f"""
+DELETE FROM {{job}}.claims WHERE worker NOT IN (
+    SELECT identity FROM quarry.workers WHERE {SILENCE} < vanished_after
 )
 """
 
@@ -120,10 +126,11 @@ def share_out(free: int, demands: Sequence[Demand]) -> list[int]:
     return jobs
 
 
-def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow]) -> int:
+def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow], *, frees_claims: bool = True) -> int:
     """Fill the window up for a list of workers; return the number of new tokens. Raises psycopg.Error.
 
-    The claims of workers that vanished are freed. While another worker does this, nothing is done.
+    With ``frees_claims`` those of workers that vanished are removed. While another worker does this, nothing
+    is done.
     """
     with connection.transaction():
         if connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (True,):
@@ -132,7 +139,8 @@ def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow]) -> int:
         connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}; SET LOCAL synchronous_commit = off")
         weights: dict[int, float] = dict(connection.execute(_JOBS).fetchall())
         for job in weights:
-            connection.execute(_of_job(_FREE_CLAIMS, job))
+            if frees_claims:
+                connection.execute(_of_job(_FREE_CLAIMS, job))
             connection.execute(_of_job(_END, job), {"number": job})
         connection.execute(_TAKE_BACK, {"jobs": list(weights)})
         tokens = {(queue, job): (held, todo) for queue, job, held, todo in connection.execute(_TOKENS)}

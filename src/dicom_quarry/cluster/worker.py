@@ -77,6 +77,7 @@ class WorkerLoop:
         self._stopping = stopping
         self._ended = threading.Event()
         self._has_begun = False
+        self._was_away_at = float("-inf")
         #: The list of workers, empty while this one takes nothing.
         self._workers: list[WorkerRow] = []
         #: True once a newer version of Quarry has upgraded the database.
@@ -100,6 +101,7 @@ class WorkerLoop:
             except (psycopg.Error, LedgerError) as error:  # away; or a job was removed just now
                 _log.warning("the database: %s; trying again", " ".join(str(error).split()))
                 self._ended.wait(_BEAT_INTERVAL)
+                self._was_away_at = time.monotonic()
         with suppress(psycopg.Error, LedgerError), self._connect() as connection:
             self._registration.remove(connection)
 
@@ -123,7 +125,12 @@ class WorkerLoop:
                 return
             self._wake.clear()
             if self._workers:
-                top_up(connection, self._workers)
+                self._top_up(connection)
+
+    def _top_up(self, connection: psycopg.Connection) -> None:
+        """Fill the window up. After an absence of the database the others may need a while to come back."""
+        seconds_back = time.monotonic() - self._was_away_at
+        top_up(connection, self._workers, frees_claims=seconds_back >= self._registration.vanished_after)
 
     def _find_reason_to_rest(self, versions: Versions) -> str:
         """Return why this worker takes nothing from a database of these versions; empty if it does."""
@@ -146,7 +153,7 @@ class WorkerLoop:
         state = "ending what it has begun" if is_stopping else self._jobs.describe_wait()
         self._beat(connection, queues, state)
         self._workers = list_workers(connection)
-        top_up(connection, self._workers)
+        self._top_up(connection)
         if not (self._has_begun or is_stopping):
             self._has_begun = True
             self._engine.start()

@@ -165,7 +165,7 @@ class ProgressMeter:
         self._started_at = time.monotonic()
         self._counts = self._counts_before = reader.counts()
         self._counted_at = self._started_at
-        self._count_seconds = 0.0
+        self._count_seconds = self._last_count_seconds = 0.0
         self._totals: deque[tuple[float, int, int]] = deque([(self._started_at, 0, 0)])
 
     def snapshot(self, instances: int, size: int, *, stopping: bool) -> Snapshot:
@@ -207,7 +207,9 @@ class ProgressMeter:
             return
         self._counts = self._reader.counts()
         self._counted_at = time.monotonic()
-        self._count_seconds = self._counted_at - now
+        # One that has waited for a database that was away says nothing of the next one.
+        before, self._last_count_seconds = self._last_count_seconds, self._counted_at - now
+        self._count_seconds = min(before, self._last_count_seconds)
 
 
 def describe_snapshot(snapshot: Snapshot) -> dict[str, object]:

@@ -20,6 +20,11 @@ from dicom_quarry.version import __version__
 ENGINE_SCHEMA = "quarry_engine"
 ENGINE_TABLE = f"{ENGINE_SCHEMA}.procrastinate_jobs"
 
+#: Seconds since the last sign of life. While the server was down nobody could give one.
+SILENCE = (
+    "extract(epoch FROM clock_timestamp() - greatest(beat, pg_postmaster_start_time()))::double precision"
+)
+
 _ADD = """
 INSERT INTO quarry.workers
     (name, identity, host, process, receiver, root, queues, version, vanished_after, revision, archives)
@@ -30,9 +35,9 @@ SET queues = EXCLUDED.queues, beat = clock_timestamp(), state = %(state)s, idle 
     archives = EXCLUDED.archives
 WHERE workers.identity = EXCLUDED.identity
 """
-_LIST = """
+_LIST = f"""
 SELECT name, identity, host, process, receiver, root, queues, version, vanished_after, started, state,
-    archives, extract(epoch FROM clock_timestamp() - beat)::double precision AS silent, revision, idle
+    archives, {SILENCE} AS silent, revision, idle
 FROM quarry.workers ORDER BY name
 """
 
