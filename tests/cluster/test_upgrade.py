@@ -28,7 +28,8 @@ OLDER = Path(__file__).parent / "older"
 #: A revision of a build to come.
 NEWER = "99.99.99"
 
-NEXT_VERSION = (sys.executable, "-m", "tests.cluster.next_version")
+# A path, as the folder of a command is another; -P: beside it is a module "site".
+NEXT_VERSION = (sys.executable, "-P", str(Path(__file__).with_name("next_version.py")))
 
 
 def run_sql(url: str, sql: str, *values: object) -> list[tuple[object, ...]]:
