@@ -116,11 +116,11 @@ class Site:
         self.archive.hold, self.archive.keeps = False, ()
         self._stack.close()
 
-    def _write_settings(self, folder: Path) -> None:
+    def _write_settings(self, folder: Path, tables: str = "") -> None:
         peer = f"{self.archive.title}@{self.archive.host}:{self.archive.port}"
         (folder / "quarry.toml").write_text(
             f'[archive.main]\naddress = "{peer}"\n{self._settings}\n'
-            f'[cluster]\nledger = "{self.url}"\nvanished-after = 3\n'
+            f'[cluster]\nledger = "{self.url}"\nvanished-after = 3\n{tables}\n'
         )
 
     def host_of(self, title: str) -> Host | None:
@@ -128,15 +128,20 @@ class Site:
         return self.network.host(title, self._etc) if self.network else None
 
     def start_worker(
-        self, title: str, *options: object, is_known: bool = True, command: Sequence[str] = ()
+        self,
+        title: str,
+        *options: object,
+        is_known: bool = True,
+        command: Sequence[str] = (),
+        tables: str = "",
     ) -> Running:
         """Start ``quarry worker``; return when it is ready. ``is_known``: the archive knows its title.
 
-        ``command`` is that of another build.
+        ``command`` is that of another build, ``tables`` are further ones of its quarry.toml.
         """
         port, folder, host = free_port(), self.work / title, self.host_of(title)
         folder.mkdir(exist_ok=True)
-        self._write_settings(folder)
+        self._write_settings(folder, tables)
         address = host.address if host else "127.0.0.1"
         if is_known:
             self.archive.destinations[title] = (address, port)

@@ -60,6 +60,22 @@ def handed(job: Job) -> list[str]:
     return [row["on_complete"] for row in studies(job.out)]
 
 
+def test_a_command_by_its_name_is_that_of_the_settings_file_and_not_in_the_record(
+    tmp_path: Path, archive: ScriptedArchive
+) -> None:
+    notes = tmp_path / "notes"
+    ship = script(tmp_path / "ship.sh", f'echo "$QUARRY_STUDY_UID" >> {notes}')
+    job = job_with(tmp_path, archive, 'on-complete = "command:ship"')
+    refused = job.run()
+    assert refused.code == 2
+    assert "write the command ship below [commands] in quarry.toml" in refused.err
+    job.toml.write_text(f'{job.toml.read_text()}\n[commands]\nship = "{ship}"')
+    assert job.run().code == 0
+    assert sorted(notes.read_text().split()) == sorted(one.study_uid for one in STUDIES)
+    with closing(LedgerReader(job.out / ".quarry" / "ledger.db")) as reader:
+        assert str(ship) not in str(reader.metadata())
+
+
 def test_a_command_that_fails_twice_is_run_a_third_time(work: Path, archive: ScriptedArchive) -> None:
     ship = script(
         work / "ship.sh",

@@ -74,7 +74,7 @@ def test_not_while_something_works_on_it(job: NamedJob) -> None:
         assert f"quarry stop {job.label}" in refused.err
         job.hold.released = True
         assert running.wait() == 1
-    job.place.hand_over("", is_changed=False)
+    job.place.hand_over("", command="", is_changed=False)
     assert "is not removed: the workers have it" in quarry("cluster", "remove", job.label, "--yes").err
 
 

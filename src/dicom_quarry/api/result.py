@@ -11,6 +11,7 @@ from dicom_quarry.config.settings import (
     FILE_NAME,
     ArchiveProfile,
     Settings,
+    load_commands,
     validate_model,
 )
 from dicom_quarry.errors import ConfigError
@@ -90,6 +91,8 @@ def load_job_settings(out: Path, *, trust_owner: bool = False) -> Settings:
     """
     folder = open_existing(out, check_owner=True, trust_owner=trust_owner)
     settings = _read_settings(folder, {**folder.settings_of_place(), "trust_owner": trust_owner})
+    if settings.command_name:  # no record has commands of that name
+        settings = settings.model_copy(update={"commands": load_commands(Path(FILE_NAME))})
     folder.reject_commands(settings.model_dump(), trust_owner=trust_owner)
     return settings
 

@@ -6,10 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_quarry.completion.worker_commands import WorkerCommand
 from dicom_quarry.config.settings import FILE_NAME, load_settings, read_toml
 from dicom_quarry.errors import ConfigError
+from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.system.file_systems import describe_missing_links, has_hard_links
+from dicom_quarry.system.subprocess_runner import check_program, parse_command
 
 if TYPE_CHECKING:
     from dicom_quarry.cluster.service import WorkerService
@@ -44,4 +48,10 @@ def make_worker(
     # Imported here: it needs the extra [cluster].
     from dicom_quarry.cluster.service import WorkerService
 
-    return WorkerService(settings.model_copy(update={"to": root.absolute()}), observer)
+    def make_commands(context: JobContext, reader: LedgerReader, name: str) -> WorkerCommand | None:
+        command = settings.commands.get(name)
+        return WorkerCommand(context, settings, command, reader) if command else None
+
+    for name, command in settings.commands.items():
+        check_program(f"[commands] {name}", parse_command(command))
+    return WorkerService(settings.model_copy(update={"to": root.absolute()}), observer, make_commands)

@@ -22,13 +22,14 @@ from procrastinate.exceptions import ConnectorException
 from psycopg_pool import PoolTimeout
 
 from dicom_quarry.cluster.engine_database import Connector, Tokens
+from dicom_quarry.config.settings import COMMAND_PREFIX
 from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA
 from dicom_quarry.system.service_loop import start_thread
 
 _log = logging.getLogger(__name__)
 
 #: Names of the queues and of the tasks. A queue of studies is that of an archive.
-ROWS_QUEUE, ROWS_TASK, STUDY_TASK = "rows", "rows", "study"
+ROWS_QUEUE, ROWS_TASK, STUDY_TASK, COMMAND_TASK = "rows", "rows", "study", "command"
 _STUDIES = "studies:"
 
 #: Seconds between two signs of life, and between two looks for the tokens of workers that vanished.
@@ -44,13 +45,23 @@ _POOL_TIMEOUT = 5.0
 #: Seconds before the engine's loop is begun again after it has lost the database.
 _RESTART_INTERVAL = 1.0
 
-#: Does the work of a token: the number of the job, and the archive (empty for rows).
+#: Does the work of a token: the number of the job, and the archive, or the command (empty for rows).
 Work = Callable[[int, str], None]
 
 
 def study_queue(archive: str) -> str:
     """Return the queue of an archive's studies."""
     return f"{_STUDIES}{archive}"
+
+
+def is_command_queue(queue: str) -> bool:
+    """Return True for the queue of a command for complete studies: it has the name of the command."""
+    return queue.startswith(COMMAND_PREFIX)
+
+
+def command_queue(name: str) -> str:
+    """Return the queue of a command for complete studies."""
+    return f"{COMMAND_PREFIX}{name}"
 
 
 def archive_of(queue: str) -> str:

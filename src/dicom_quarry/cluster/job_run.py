@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy import BigInteger, bindparam, column, select, table
 
@@ -32,6 +33,7 @@ from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.database import MAX_OUTAGE
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.on_complete_queue import OnCompleteQueue
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.model import Task
@@ -47,6 +49,17 @@ _HAND_OVERS = CompiledStatement(
 )
 
 
+class StudyCommands(Protocol):
+    """A command for complete studies of one job."""
+
+    def run_next(self) -> None:
+        """Run the command for the next study that waits, if there is one; raises what ends the job."""
+
+
+#: Makes the command of a name for a job; None if this worker does not define it.
+MakeCommands = Callable[[JobContext, LedgerReader, str], StudyCommands | None]
+
+
 class JobChanged(Exception):
     """The job was given to the workers with other settings, or another table or exclusion list."""
 
@@ -55,7 +68,7 @@ class JobChanged(Exception):
 class Equipment:
     """The means of a worker, for any job: its own settings and limits, its receiver, and its identity.
 
-    The folders of its jobs are below ``root``.
+    The folders of its jobs are below ``root``. ``make_commands`` makes its commands for complete studies.
     """
 
     queries: QueryContext
@@ -63,16 +76,33 @@ class Equipment:
     sinks: JobSinks
     identity: str
     root: Path
+    make_commands: MakeCommands = lambda *_: None
     counts: WorkerCounts = field(default_factory=WorkerCounts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Enqueue:
+    queue: OnCompleteQueue
+
+    def __call__(self, task_id: int) -> None:
+        self.queue.enqueue(task_id)
 
 
 class JobRun:
     """A job that a worker has open; its threads may work on it at the same time."""
 
-    def __init__(self, context: JobContext, reader: LedgerReader, equipment: Equipment, job: JobRow) -> None:
+    def __init__(
+        self,
+        context: JobContext,
+        reader: LedgerReader,
+        equipment: Equipment,
+        job: JobRow,
+        commands: StudyCommands | None,
+    ) -> None:
         worker = equipment.worker
         self._counts = equipment.counts
         self._context = context
+        self._commands = commands
         self._job = job
         self._reader = reader
         self._worker = worker
@@ -124,6 +154,17 @@ class JobRun:
                 if not isinstance(error, Stopped):
                     raise
 
+    def run_command(self) -> None:
+        """Run the command for the next complete study, if this worker defines what the job names."""
+        if self._commands is not None:
+            self._commands.run_next()
+
+    def describe_command(self) -> str:
+        """Return which command of the job is left to others; empty if none is."""
+        text = self._context.queries.settings.on_complete or ""
+        name = self._context.queries.settings.command_name
+        return f"{text} is not in this worker's quarry.toml" if name and self._commands is None else ""
+
     def _require_unchanged(self) -> None:
         """Called with a claim: what is begun after a change is begun with it."""
         found = self._context.ledger.database.fetch_all(_HAND_OVERS, number=self._job.number)
@@ -143,11 +184,11 @@ class JobRun:
 
     def stop(self, *, cancel: bool) -> None:
         """Begin nothing more; ``cancel`` what is being transferred."""
-        shutdown = self._context.queries.shutdown
-        if not shutdown.requested:
-            shutdown.request()
-        if cancel and not shutdown.cancel_requested:
-            shutdown.request()
+        for shutdown in (self._context.queries.shutdown, self._context.queries.user_shutdown):
+            if not shutdown.requested:
+                shutdown.request()
+            if cancel and not shutdown.cancel_requested:
+                shutdown.request()
 
 
 @contextmanager
@@ -164,11 +205,14 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
         )
         note_workers(ledger)
         context = make_job_context(queries, place, ledger, audit_log, incoming, reader.columns())
+        commands = _make_commands(context, reader, equipment)
+        if queries.settings.command_name:  # this worker, or another one, runs it
+            context = replace(context, on_task_complete=_Enqueue(OnCompleteQueue(ledger.database)))
         stack.enter_context(equipment.sinks.open(context.sink))
         archives = [one.description for one in queries.settings.archives]
         details = f"worker {equipment.identity}; Quarry {__version__}"
         stack.enter_context(record_run(audit_log, archives, details, reader.counts))
-        yield JobRun(context, reader, equipment, place.job)
+        yield JobRun(context, reader, equipment, place.job, commands)
 
 
 def _require_shared_folder(place: ClusterPlace, root: Path) -> None:
@@ -178,6 +222,11 @@ def _require_shared_folder(place: ClusterPlace, root: Path) -> None:
     place.require_folder()  # any user may have written the path into the list of jobs
     if not has_hard_links(place.incoming):
         raise InputError(describe_missing_links(place.out))
+
+
+def _make_commands(context: JobContext, reader: LedgerReader, equipment: Equipment) -> StudyCommands | None:
+    name = context.queries.settings.command_name
+    return equipment.make_commands(context, reader, name) if name else None
 
 
 def _make_queries(reader: LedgerReader, own: QueryContext) -> QueryContext:

@@ -12,8 +12,9 @@ from typing import Any
 
 import psycopg
 
-from dicom_quarry.cluster.engine import ROWS_QUEUE, study_queue
+from dicom_quarry.cluster.engine import ROWS_QUEUE, command_queue, study_queue
 from dicom_quarry.cluster.job_run import Equipment, JobChanged, JobRun, open_job_run
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import (
     ArchiveError,
     InputError,
@@ -40,6 +41,12 @@ _REFUSED_PAUSE = 1.0
 
 #: Queries for rows at once, on one worker: a row has its studies before any other waits for them.
 ROWS_AT_ONCE = 2
+
+
+def command_queues(settings: Settings) -> dict[str, int]:
+    """Return the tokens at once by queue, for the commands that a worker's settings define."""
+    return {command_queue(name): settings.on_complete_parallel for name in settings.commands}
+
 
 _JOBS = "SELECT number, with_workers, cancelled, hand_overs FROM quarry.jobs WHERE number = ANY (%s)"
 
@@ -119,13 +126,18 @@ class JobRuns:
             if client.throttle.is_open and available[name] and not self._left.has(f"archive {name}")
         }
         queues |= {ROWS_QUEUE: ROWS_AT_ONCE} if queues else {}
+        queues |= command_queues(self._equipment.queries.settings)
         self._counts.set_usable(available, queues)
         return queues
 
     def describe_wait(self) -> str:
         """Return what the worker waits for, and what it cannot use."""
         waiting_for = self._equipment.queries.status_board.waiting_for
-        return "; ".join([*([f"waiting for {waiting_for}"] if waiting_for else []), *self._left.describe()])
+        with self._lock:
+            opened = [(number, one.run.describe_command()) for number, one in self._open.items()]
+        left = [f"{self._names.get(number, f'job {number}')}: {text}" for number, text in opened if text]
+        waits = [f"waiting for {waiting_for}"] if waiting_for else []
+        return "; ".join([*waits, *self._left.describe(), *left])
 
     def describe_archives(self) -> Mapping[str, Any]:
         """Return the limits of each archive, and whether it answers."""
@@ -146,6 +158,11 @@ class JobRuns:
             selector.reset()
         with self._counts.token(study_queue(archive)):
             self._work(job, f"archive {archive}", lambda run: run.fetch_study(archive))
+
+    def run_command(self, job: int, name: str) -> None:
+        """Run a command for the next complete study of a job."""
+        with self._counts.token(command_queue(name)):
+            self._work(job, f"command {name} of job {job}", lambda run: run.run_command())
 
     def attend(self, connection: psycopg.Connection) -> None:
         """Stop the jobs that the workers do not have any more, and close those that no thread works on.

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from dicom_quarry.cluster.engine import ROWS_QUEUE, study_queue
 from dicom_quarry.cluster.engine_schema import is_prepared, worker_revision
-from dicom_quarry.cluster.job_run import Equipment
-from dicom_quarry.cluster.job_runs import ROWS_AT_ONCE, JobRuns
+from dicom_quarry.cluster.job_run import Equipment, MakeCommands
+from dicom_quarry.cluster.job_runs import ROWS_AT_ONCE, JobRuns, command_queues
 from dicom_quarry.cluster.lease_state import LeaseState
 from dicom_quarry.cluster.worker import WorkerLoop
 from dicom_quarry.cluster.worker_metrics import WorkerMeter, writing_metrics
@@ -32,8 +32,9 @@ from dicom_quarry.system.worker_identity import new_worker_identity
 class WorkerService:
     """A worker with the settings of its quarry.toml; ``settings.to`` is the root of its jobs' folders."""
 
-    def __init__(self, settings: Settings, observer: JobObserver) -> None:
+    def __init__(self, settings: Settings, observer: JobObserver, make_commands: MakeCommands) -> None:
         self._settings = settings
+        self._make_commands = make_commands
         self._observer = observer
         self._cluster = Cluster.of(settings.cluster)
         self._shutdown = Shutdown()
@@ -76,7 +77,9 @@ class WorkerService:
             queries = make_query_context(self._settings, self._observer, state)
             sinks = JobSinks()
             worker = stack.enter_context(self._open_worker(queries, sinks, stack))
-            equipment = Equipment(queries, worker, sinks, new_worker_identity(), self._settings.to)
+            equipment = Equipment(
+                queries, worker, sinks, new_worker_identity(), self._settings.to, self._make_commands
+            )
             meter = WorkerMeter(self.name, equipment.counts, worker.clients, sinks, state.held_slots)
             stack.enter_context(writing_metrics(self._settings.metrics, meter))
             self._work(equipment, on_ready)
@@ -127,7 +130,7 @@ class WorkerService:
             self._cluster.open_connection,
             self._cluster.conninfo(),
             registration,
-            queues | {ROWS_QUEUE: ROWS_AT_ONCE},
+            queues | {ROWS_QUEUE: ROWS_AT_ONCE} | command_queues(self._settings),
             self._runs,
             self._stopping,
         )

@@ -15,7 +15,16 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from dicom_quarry.cluster.engine import ROWS_QUEUE, ROWS_TASK, STUDY_TASK, archive_of
+from dicom_quarry.cluster.engine import (
+    COMMAND_TASK,
+    ROWS_QUEUE,
+    ROWS_TASK,
+    STUDY_TASK,
+    archive_of,
+    command_queue,
+    is_command_queue,
+)
+from dicom_quarry.config.settings import COMMAND_PREFIX
 from dicom_quarry.jobs.cluster.workers import (
     ENGINE_SCHEMA,
     ENGINE_TABLE,
@@ -23,6 +32,8 @@ from dicom_quarry.jobs.cluster.workers import (
     WorkerRow,
     total_capacity,
 )
+from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.outcomes import codes_of
 
 #: Held by the worker that fills the window up; the others have nothing to do then.
 _LOCK = 0x51574E44
@@ -30,12 +41,15 @@ _LOCK = 0x51574E44
 #: Tokens for a queue beyond those that the workers use at once.
 LOOK_AHEAD = 4
 
+#: The codes of studies for which a command runs.
+_COMPLETE = sorted(codes_of({OutcomeStatus.COMPLETE}))
+
 #: Rows that one token stands for, at most.
 ROWS_PER_TOKEN = 50
 
 # A job whose tables another version made, or that was removed, has none.
 _JOBS = """
-SELECT number, weight FROM quarry.jobs
+SELECT number, weight, command FROM quarry.jobs
 WHERE with_workers AND to_regclass('job_' || number || '.claims') IS NOT NULL
 ORDER BY number
 """
@@ -58,6 +72,26 @@ WHERE number = %(number)s
         SELECT id FROM {job}.tasks WHERE state = 'waiting' AND {is_requested} ORDER BY not_before, id LIMIT 1
     ) IS NULL
     AND NOT EXISTS (SELECT FROM {job}.claims)
+"""
+# A worker may have been killed before it had queued a study that was complete.
+_ENQUEUE = """
+INSERT INTO {job}.on_complete_items (task_id, proof, state, tries, error)
+SELECT id, proved_at, 'waiting', 0, '' FROM {job}.tasks
+WHERE proved_at IS NOT NULL AND released_at IS NULL AND code = ANY (%(codes)s)
+    AND NOT EXISTS (SELECT FROM {job}.on_complete_items WHERE task_id = tasks.id AND proof = proved_at)
+ON CONFLICT (task_id) DO UPDATE
+SET proof = EXCLUDED.proof, state = 'waiting', tries = 0, not_before = NULL, error = ''
+"""
+_COMMANDS = """
+SELECT count(*) FROM (
+    SELECT FROM {job}.on_complete_items JOIN {job}.tasks ON tasks.id = task_id
+    WHERE on_complete_items.state = 'waiting'
+        AND proved_at IS NOT NULL AND released_at IS NULL AND code = ANY (%(codes)s)
+        AND (on_complete_items.not_before IS NULL
+            OR on_complete_items.not_before <= extract(epoch FROM now()) OR %(all)s)
+        AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind = 'command' AND item = task_id)
+    LIMIT %(limit)s
+) found
 """
 
 # Of jobs that were stopped.
@@ -137,22 +171,41 @@ def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow], *, free
             return 0
         # What a crash of the server loses of this is done again.
         connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}; SET LOCAL synchronous_commit = off")
-        weights: dict[int, float] = dict(connection.execute(_JOBS).fetchall())
-        for job in weights:
+        found = connection.execute(_JOBS).fetchall()
+        weights: dict[int, float] = {job: weight for job, weight, _ in found}
+        for job, _, command in found:
             if frees_claims:
                 connection.execute(_of_job(_FREE_CLAIMS, job))
-            connection.execute(_of_job(_END, job), {"number": job})
+            _end_if_done(connection, job, has_command=bool(command))
         connection.execute(_TAKE_BACK, {"jobs": list(weights)})
         tokens = {(queue, job): (held, todo) for queue, job, held, todo in connection.execute(_TOKENS)}
         new = [
             (queue, job)
             for queue, at_once in total_capacity(workers).items()
-            for job in _share_queue(connection, queue, at_once + LOOK_AHEAD, weights, tokens)
+            for job in _share_queue(connection, queue, at_once + LOOK_AHEAD, _jobs_of(queue, found), tokens)
         ]
         if new:
             queues, names, arguments = zip(*(_token(queue, job) for queue, job in new), strict=True)
             connection.execute(_DEFER, (list(queues), list(names), list(arguments)))
         return len(new)
+
+
+def _end_if_done(connection: psycopg.Connection, job: int, *, has_command: bool) -> None:
+    """End the workers' part of a job, if nothing waits or is in work; its commands are queued before."""
+    ended = connection.execute(_of_job(_END, job), {"number": job}).rowcount
+    if not (ended and has_command):
+        return
+    values: dict[str, object] = {"codes": _COMPLETE, "all": True, "limit": 1}
+    connection.execute(_of_job(_ENQUEUE, job), values)
+    if connection.execute(_of_job(_COMMANDS, job), values).fetchone() != (0,):
+        connection.execute("UPDATE quarry.jobs SET with_workers = true WHERE number = %s", (job,))
+
+
+def _jobs_of(queue: str, jobs: Sequence[tuple[int, float, str]]) -> dict[int, float]:
+    """Return the weights of the jobs that a queue is for."""
+    if not is_command_queue(queue):
+        return {job: weight for job, weight, _ in jobs}
+    return {job: weight for job, weight, command in jobs if command_queue(command) == queue}
 
 
 def _share_queue(
@@ -174,6 +227,10 @@ def _share_queue(
 
 def _count_waiting(connection: psycopg.Connection, queue: str, job: int, limit: int) -> int:
     """Return how many tokens the waiting rows or studies of a job could use, ``limit`` at most."""
+    if is_command_queue(queue):
+        wanted: dict[str, object] = {"codes": _COMPLETE, "all": False, "limit": limit}
+        counted: Any = connection.execute(_of_job(_COMMANDS, job), wanted).fetchone()
+        return int(counted[0])
     each = ROWS_PER_TOKEN if queue == ROWS_QUEUE else 1
     statement = _of_job(_ROWS if queue == ROWS_QUEUE else _STUDIES, job)
     values = {"limit": limit * each, "archive": archive_of(queue)}
@@ -190,4 +247,6 @@ def _of_job(statement: str, job: int) -> str:
 def _token(queue: str, job: int) -> tuple[str, str, Jsonb]:
     if queue == ROWS_QUEUE:
         return queue, ROWS_TASK, Jsonb({"job": job})
+    if is_command_queue(queue):
+        return queue, COMMAND_TASK, Jsonb({"job": job, "archive": queue.removeprefix(COMMAND_PREFIX)})
     return queue, STUDY_TASK, Jsonb({"job": job, "archive": archive_of(queue)})

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from dicom_quarry.cluster.engine import ROWS_TASK, STUDY_TASK, Engine
+from dicom_quarry.cluster.engine import COMMAND_TASK, ROWS_TASK, STUDY_TASK, Engine
 from dicom_quarry.cluster.window import top_up
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.jobs.cluster.versions import Versions, read_versions
@@ -54,6 +54,9 @@ class WorkerJobs(Protocol):
     def fetch_study(self, job: int, archive: str) -> None:
         """Fetch the next study of a job from an archive."""
 
+    def run_command(self, job: int, name: str) -> None:
+        """Run a command for the next complete study of a job."""
+
 
 class WorkerLoop:
     """One worker of a database, until ``stopping`` is set and what it had begun has ended.
@@ -85,6 +88,7 @@ class WorkerLoop:
         self._wake = threading.Event()
         work = {
             ROWS_TASK: lambda job, _: self._do(lambda: jobs.query_rows(job)),
+            COMMAND_TASK: lambda job, name: self._do(lambda: jobs.run_command(job, name)),
             STUDY_TASK: lambda job, archive: self._do(lambda: jobs.fetch_study(job, archive)),
         }
         self._engine = Engine(

@@ -10,7 +10,7 @@ from dicom_quarry.errors import ConfigError
 from dicom_quarry.system.ownership import foreign_reason
 
 #: The settings that are commands.
-_COMMANDS = ("on_complete", "on_finish", "token_command")
+_COMMANDS = ("on_complete", "on_finish", "token_command", "commands")
 
 
 def reject_foreign_commands(

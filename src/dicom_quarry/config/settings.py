@@ -269,6 +269,10 @@ class ArchiveProfile(Limits):
         return by_title or str(self.dicomweb) == arrival.peer
 
 
+#: The beginning of the name of a command, where a command may be given, too.
+COMMAND_PREFIX = "command:"
+
+
 class Settings(FrozenModel):
     """The settings of a job."""
 
@@ -308,6 +312,8 @@ class Settings(FrozenModel):
     give_up_after: Duration | None = None
     plan_age: Duration = 86_400.0
     notify: NotificationSettings = NotificationSettings()
+    #: The commands of this computer by name, which no record has: ``on_complete`` may name one.
+    commands: dict[str, CommandLine] = Field(default_factory=dict, exclude=True)
     on_complete: CommandLine | None = None
     on_complete_parallel: ConcurrencyLimit = 1
     on_complete_limit: Annotated[Duration, Field(gt=0)] = 6 * 3600.0
@@ -320,6 +326,17 @@ class Settings(FrozenModel):
     job: str | None = None
 
     @property
+    def command_name(self) -> str:
+        """The name of the command for complete studies, empty if the setting is a command itself."""
+        text = self.on_complete or ""
+        return text.removeprefix(COMMAND_PREFIX) if text.startswith(COMMAND_PREFIX) else ""
+
+    @property
+    def on_complete_command(self) -> str | None:
+        """The command for complete studies; None if there is none, or its name is not in ``commands``."""
+        return self.commands.get(self.command_name) if self.command_name else self.on_complete
+
+    @property
     def permissions(self) -> Permissions:
         """The permissions of the job's files; raises ConfigError if this user cannot use the group."""
         return make_permissions(self.file_mode, self.group)
@@ -328,6 +345,16 @@ class Settings(FrozenModel):
     def keep_free_bytes(self) -> int:
         """The bytes that the job leaves free on the disk; ``keep_free`` is in GB."""
         return int(self.keep_free * 1e9)
+
+
+def load_commands(path: Path) -> dict[str, str]:
+    """Return the commands by name of a settings file, none without a file; raise ConfigError."""
+    table = read_toml(path).get("commands", {}) if path.is_file() else {}
+    return validate_model(_Commands, {"commands": table}, path).commands
+
+
+class _Commands(FrozenModel):
+    commands: dict[str, CommandLine]
 
 
 #: The tables of quarry.toml, besides those of the archives, whose names have dashes.

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.errors import OperatorActionRequired, redact
+from dicom_quarry.errors import ConfigError, OperatorActionRequired, redact
 from dicom_quarry.extraction.archive_client import open_clients
 from dicom_quarry.extraction.engine import POLL_INTERVAL, Engine
 from dicom_quarry.extraction.job_context import JobContext
@@ -20,7 +20,7 @@ from dicom_quarry.extraction.job_setup import make_job_context
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.extraction.unsynced_files import track_writer
-from dicom_quarry.extraction.watcher import Watcher, hand_over
+from dicom_quarry.extraction.watcher import Watcher, hand_over, have_work
 from dicom_quarry.extraction.worker import JobSinks, open_worker
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
@@ -195,9 +195,12 @@ class Runner:
         notifications.check_settings(settings.notify)
         if settings.sign is not None:
             load_private_key(settings.sign)  # before the archive is queried for a proof that cannot be signed
-        if settings.on_complete:
-            command = subprocess_runner.parse_command(settings.on_complete)
-            subprocess_runner.check_program("on-complete", command)
+        if command := settings.on_complete_command:
+            subprocess_runner.check_program("on-complete", subprocess_runner.parse_command(command))
+        elif settings.command_name and settings.job is None:
+            raise ConfigError(
+                f"on-complete: write the command {settings.command_name} below [commands] in quarry.toml"
+            )
         folder = open_or_create(settings)
         apply_access(folder.out, self._permissions)
 
@@ -230,13 +233,14 @@ class Runner:
             context = make_job_context(queries, folder, ledger, audit_log, incoming, reader.columns())
             if queries.exclusions:
                 update_stored_exclusions(context, reader)
-            if is_watched := folder.has_workers() and not reader.counts().is_fetched:
+            if is_watched := have_work(queries, folder, ledger, reader.counts()):
                 hand_over(queries, folder, ledger, retried or self._describe_run(ledger))
                 estimator = self._make_estimator(reader)
-                counts = Watcher(queries, self._publisher, folder, reader, estimator).watch()
+                watcher = Watcher(queries, self._publisher, folder, reader, ledger, estimator)
+                counts = watcher.watch()
                 if queries.exclusions:  # for what was in transfer when the list changed
                     update_stored_exclusions(context, reader)
-                if not counts.is_fetched:
+                if not watcher.leaves_command(counts):
                     return JobResult(folder, counts)
             with self._start_on_complete(context) as on_complete:
                 context = replace(context, on_task_complete=on_complete.enqueue)

@@ -13,6 +13,7 @@ from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.progress import ProgressMeter, TimeEstimator
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.on_complete_queue import OnCompleteQueue
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.system.shutdown import Stopped
 
@@ -33,7 +34,16 @@ def hand_over(queries: QueryContext, folder: JobPlace, ledger: Ledger, details: 
     is_changed = metadata.get("handed_over") != basis
     if is_changed:
         ledger.set_metadata(handed_over=basis)
-    folder.hand_over(details, is_changed=is_changed)
+    folder.hand_over(details, is_changed=is_changed, command=queries.settings.command_name)
+
+
+def have_work(queries: QueryContext, folder: JobPlace, ledger: Ledger, counts: Counts) -> bool:
+    """Return True if there are workers with something to do: rows, studies, or commands for complete ones."""
+    if not folder.has_workers():
+        return False
+    name = queries.settings.command_name
+    waiting = OnCompleteQueue(ledger.database).start_run(enabled=True) if name else 0
+    return not counts.is_fetched or (waiting > 0 and folder.has_workers(name))
 
 
 class Watcher:
@@ -45,6 +55,7 @@ class Watcher:
         publisher: ProgressPublisher,
         folder: JobPlace,
         reader: LedgerReader,
+        ledger: Ledger,
         estimator: TimeEstimator,
     ) -> None:
         self._queries = queries
@@ -52,6 +63,10 @@ class Watcher:
         self._folder = folder
         self._reader = reader
         self._estimator = estimator
+        self._command = queries.settings.command_name
+        self._on_complete = OnCompleteQueue(ledger.database)
+        #: True once the workers have done what they can; False if the user has let go.
+        self._has_ended = False
         self._looked_at = time.monotonic()
         self._has_workers = True
 
@@ -67,8 +82,15 @@ class Watcher:
         with suppress(Stopped):
             while not self._is_ended(meter):
                 self._queries.shutdown.wait_unless_stopping(_INTERVAL)
+            self._has_ended = True
         self._publisher.finish(self._folder)
         return self._reader.counts()
+
+    def leaves_command(self, counts: Counts) -> bool:
+        """Return True if this process has to run the command for complete studies, if there is one."""
+        if not self._command:
+            return counts.is_fetched
+        return self._has_ended and self._on_complete.count_waiting() > 0
 
     def _is_ended(self, meter: ProgressMeter) -> bool:
         """Publish the progress; return True at the end. A database that is away is waited for."""
@@ -84,7 +106,22 @@ class Watcher:
             with board.report_waiting("the database to answer"):
                 self._queries.shutdown.wait_unless_stopping(_INTERVAL)
             return False
-        return counts.is_fetched
+        return self._is_handed_on(meter, counts)
+
+    def _is_handed_on(self, meter: ProgressMeter, counts: Counts) -> bool:
+        """Return True once nothing is left for the workers, who run the command of the job's name, too."""
+        if not counts.is_fetched or not self._command:
+            return counts.is_fetched
+        while is_left := self._on_complete.count_waiting() > 0:
+            if self._folder.has_workers(self._command):
+                break
+            if self._queries.settings.on_complete_command is not None:
+                return True  # this process has it
+            wanted = f"a worker that has the command {self._command} in its quarry.toml"
+            with self._queries.status_board.report_waiting(wanted, needs_operator=True):
+                self._publish(meter)
+                self._queries.shutdown.wait_unless_stopping(_INTERVAL)
+        return not (is_left or self._folder.is_with_workers())
 
     def _publish(self, meter: ProgressMeter) -> Counts:
         snapshot = meter.snapshot_from_record()

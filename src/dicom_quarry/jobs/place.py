@@ -122,14 +122,22 @@ class JobPlace(JobFolder, ABC):
         """
         return lambda _: True
 
-    def has_workers(self) -> bool:
-        """Return True if workers give signs of life that can do the work of the job."""
+    def has_workers(self, command: str = "") -> bool:  # noqa: ARG002 - there are none
+        """Return True if workers give signs of life that can do the work of the job.
+
+        With a ``command``: that define a command of this name.
+        """
         return False
 
-    def hand_over(self, details: str, *, is_changed: bool) -> None:  # noqa: ARG002 - there are no workers
+    def is_with_workers(self) -> bool:
+        """Return True while the workers have the job, or finish studies of it."""
+        return False
+
+    def hand_over(self, details: str, *, is_changed: bool, command: str) -> None:  # noqa: ARG002 - none are
         """Give the job, which this process has locked, to the workers; ``details`` are recorded.
 
         ``is_changed``: its settings, table or exclusion lists are others than when they had it before.
+        ``command`` is the name of the command that they run for complete studies, or empty.
         """
         raise LocalProtocolError("a job in a folder has no workers")
 

@@ -31,7 +31,7 @@ from dicom_quarry.ledger.statements import (
 _claim = [bindparam(name, type_=claims.c[name].type) for name in ("worker", "number", "claimed_at")]
 
 
-def _claim_all(kind: str, source: Select[Any], item: str) -> CompiledStatement:
+def claim_all(kind: str, source: Select[Any], item: str) -> CompiledStatement:
     """Return the statement that claims the rows or tasks of a query, except those that another has.
 
     PostgreSQL leaves out what another transaction is just claiming.
@@ -49,8 +49,8 @@ def _locked(query: Select[Any]) -> Subquery[Any]:
 
 
 _startable = union_all(select(_locked(due_tasks)), select(_locked(fresh_tasks))).limit(bindparam("limit"))
-CLAIM_TASKS = _claim_all("task", select(_startable.subquery()), "id")
-CLAIM_REQUESTS = _claim_all("row", waiting_requests.with_for_update(skip_locked=True, of=requests), "row")
+CLAIM_TASKS = claim_all("task", select(_startable.subquery()), "id")
+CLAIM_REQUESTS = claim_all("row", waiting_requests.with_for_update(skip_locked=True, of=requests), "row")
 #: Claims a task that was made in the same transaction.
 CLAIM_TASK = CompiledStatement(
     insert(claims).values(kind="task"), "kind", "item", "worker", "number", "claimed_at"

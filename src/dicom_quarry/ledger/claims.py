@@ -69,6 +69,20 @@ class Claims:
 
         return [make_request(row, values["number"]) for row in self._database.write(work)]
 
+    def take_item(self, kind: str, statement: CompiledStatement, **values: object) -> tuple[int | None, int]:
+        """Claim an item of a kind by a statement that chooses one; return it with the number of the claim.
+
+        The item is None if there is none.
+        """
+        claim = self._new_claim()
+
+        def work(connection: Connection) -> int | None:
+            statement.run(connection, **claim, **values)
+            mine = and_(claims.c.worker == self.worker, claims.c.number == claim["number"])
+            return connection.scalar(select(claims.c.item).where(mine, claims.c.kind == kind))
+
+        return self._database.write(work), claim["number"]
+
     def take_new(self, connection: Connection, tasks: Iterable[Task]) -> list[Task]:
         """Claim the first new tasks of a row within the transaction that resolves it: see ``keep``."""
         values = self._new_claim()

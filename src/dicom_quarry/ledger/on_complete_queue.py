@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -25,15 +25,21 @@ from sqlalchemy import (
     update,
 )
 
+from dicom_quarry.ledger.claim_statements import claim_all
+from dicom_quarry.ledger.claims import Claims
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.schema import (
+    claims,
     on_complete_items,
     tasks,
 )
 from dicom_quarry.ledger.statements import ROWS_OF_TASK, CompiledStatement
 from dicom_quarry.model import OnCompleteState, OutcomeStatus, Study
 from dicom_quarry.outcomes import codes_of
+
+#: The kind of the claims on studies for which a command runs.
+_CLAIM = "command"
 
 #: Complete and not released. A proof alone does not suffice: the study may be excluded since.
 _IS_ELIGIBLE = and_(
@@ -42,16 +48,28 @@ _IS_ELIGIBLE = and_(
     tasks.c.released_at.is_(None),
 )
 
-_NEXT_DUE = CompiledStatement(
-    select(on_complete_items.c.task_id, on_complete_items.c.proof, on_complete_items.c.tries, *tasks.c)
+_due = and_(
+    on_complete_items.c.state == OnCompleteState.WAITING,
+    _IS_ELIGIBLE,
+    on_complete_items.c.not_before.is_(None) | (on_complete_items.c.not_before <= bindparam("now")),
+)
+_in_order = on_complete_items.c.not_before.nulls_first(), on_complete_items.c.task_id
+_items = select(
+    on_complete_items.c.task_id, on_complete_items.c.proof, on_complete_items.c.tries, *tasks.c
+).join(tasks, tasks.c.id == on_complete_items.c.task_id)
+_NEXT_DUE = CompiledStatement(_items.where(_due).order_by(*_in_order).limit(bindparam("limit")))
+_ITEM = CompiledStatement(_items.where(on_complete_items.c.task_id == bindparam("this")))
+
+_is_claimed = exists().where(claims.c.kind == _CLAIM, claims.c.item == on_complete_items.c.task_id)
+_CLAIM_NEXT = claim_all(
+    _CLAIM,
+    select(on_complete_items.c.task_id)
     .join(tasks, tasks.c.id == on_complete_items.c.task_id)
-    .where(
-        on_complete_items.c.state == OnCompleteState.WAITING,
-        _IS_ELIGIBLE,
-        on_complete_items.c.not_before.is_(None) | (on_complete_items.c.not_before <= bindparam("now")),
-    )
-    .order_by(on_complete_items.c.not_before.nulls_first(), on_complete_items.c.task_id)
-    .limit(bindparam("limit"))
+    .where(_due, ~_is_claimed)
+    .order_by(*_in_order)
+    .limit(1)
+    .with_for_update(skip_locked=True, of=on_complete_items),
+    "task_id",
 )
 
 _still_eligible = exists().where(tasks.c.id == on_complete_items.c.task_id, _IS_ELIGIBLE)
@@ -98,6 +116,7 @@ _ENQUEUE_ONE = _enqueue_statements(and_(tasks.c.id == bindparam("this"), _IS_ELI
 class OnCompleteItem:
     """A complete study that waits for the command; ``tries`` have failed so far.
 
+    ``claim`` is the number of this worker's claim, 0 without one.
     ``folder`` is relative to the output folder; ``rows`` request the study.
     """
 
@@ -111,6 +130,7 @@ class OnCompleteItem:
     folder: str
     instances: int
     size: int
+    claim: int = 0
 
     @property
     def first_row(self) -> int:
@@ -119,10 +139,11 @@ class OnCompleteItem:
 
 
 class OnCompleteQueue:
-    """The on-complete queue of a job."""
+    """The on-complete queue of a job; workers that share it take items with their ``claims``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, claims: Claims | None = None) -> None:
         self._database = database
+        self._claims = claims
 
     def start_run(self, *, enabled: bool) -> int:
         """Queue every complete study whose command has not ended well, at the start of a run.
@@ -162,10 +183,28 @@ class OnCompleteQueue:
         """Return the next item that is due, None if there is none; ``excluding`` are tasks in work."""
         found = self._database.fetch_all(_NEXT_DUE, now=now, limit=len(excluding) + 1)
         row = next((one for one in found if one.task_id not in excluding), None)
-        if row is None:
+        return None if row is None else self._read(row)
+
+    def claim_next(self, now: float) -> OnCompleteItem | None:
+        """Claim the next item that is due, None if there is none."""
+        assert self._claims is not None
+        item, number = self._claims.take_item(_CLAIM, _CLAIM_NEXT, now=now)
+        if item is None:
             return None
+        return replace(self._read(self._database.fetch_all(_ITEM, this=item)[0]), claim=number)
+
+    def give_back(self, item: OnCompleteItem) -> None:
+        """Remove the claim on an item, if this worker still has it."""
+        assert self._claims is not None
+        self._claims.give_back_items(_CLAIM, [item.task_id])
+
+    def _read(self, row: Any) -> OnCompleteItem:
         rows = self._database.fetch_all(ROWS_OF_TASK, task_id=row.task_id)
         return _read_item(row, tuple(each.row for each in rows))
+
+    def _end_claim(self, connection: Connection, item: OnCompleteItem) -> None:
+        if self._claims is not None:
+            self._claims.end(connection, _CLAIM, item.task_id, item.claim)
 
     def count_waiting(self) -> int:
         """Count the items that wait, due or not."""
@@ -173,9 +212,13 @@ class OnCompleteQueue:
         return number
 
     def mark_done(self, item: OnCompleteItem, now: float, *, released: bool) -> None:
-        """Mark an item as done; ``released`` means that the command has moved the files away."""
+        """Mark an item as done; ``released`` means that the command has moved the files away.
+
+        Raises ClaimLost if it is another worker's, as ``mark_failed`` does.
+        """
 
         def work(connection: Connection) -> None:
+            self._end_claim(connection, item)
             _MARK_DONE.run(connection, this=item.task_id, of=item.proof, ended=now, error="")
             if released:
                 _MARK_RELEASED.run(connection, this=item.task_id, released_at=now)
@@ -192,9 +235,12 @@ class OnCompleteQueue:
             "ended": now,
             "error": error,
         }
-        self._database.write(
-            lambda c: _MARK_FAILED.run(c, this=item.task_id, of=item.proof, **values) and None
-        )
+
+        def work(connection: Connection) -> None:
+            self._end_claim(connection, item)
+            _MARK_FAILED.run(connection, this=item.task_id, of=item.proof, **values)
+
+        self._database.write(work)
 
 
 def _read_item(row: Any, rows: tuple[int, ...]) -> OnCompleteItem:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_quarry.config.command_sources import reject_untrusted_commands
+from dicom_quarry.config.settings import COMMAND_PREFIX
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs.audit_log import AUDIT_NAME, COLUMNS, AuditLog, format_line
 from dicom_quarry.jobs.checkpoint_store import (
@@ -118,19 +119,25 @@ class ClusterPlace(JobPlace):
             living = {one.identity for one in list_workers(connection) if not one.has_vanished}
         return lambda identity: identity not in living
 
-    def has_workers(self) -> bool:
-        """Return True if a worker of the database gives signs of life."""
+    def has_workers(self, command: str = "") -> bool:
+        """Return True if a worker of the database gives signs of life, and takes studies for a command."""
         with self.cluster.connected() as connection:
-            return not all(worker.has_vanished for worker in list_workers(connection))
+            living = [one for one in list_workers(connection) if not one.has_vanished]
+        return any(not command or f"{COMMAND_PREFIX}{command}" in one.queues for one in living)
 
-    def hand_over(self, details: str, *, is_changed: bool) -> None:
+    def is_with_workers(self) -> bool:
+        """Look at the list of jobs, and at what lies with the engine."""
+        with self.cluster.connected() as connection:
+            return find_workers(connection, self.job) is not None
+
+    def hand_over(self, details: str, *, is_changed: bool, command: str) -> None:
         """Give the job to the workers of the database."""
         with self.cluster.connected() as connection, connection.transaction():
             self._record_action(connection, "handed_over", details)
             connection.execute(
-                "UPDATE quarry.jobs SET with_workers = true, cancelled = false, hand_overs = hand_overs + %s"
-                " WHERE number = %s",
-                (int(is_changed), self.job.number),
+                "UPDATE quarry.jobs SET with_workers = true, cancelled = false, hand_overs = hand_overs + %s,"
+                " command = %s WHERE number = %s",
+                (int(is_changed), command, self.job.number),
             )
 
     def note_action(self, action: str, details: str) -> None:
