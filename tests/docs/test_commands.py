@@ -32,6 +32,9 @@ NOT_RUN = {
     "docker run --rm --network host --user $(id -u):$(id -g) -v $PWD:/data -v ~/.local/state:/state "
     "quarry extract cohort.csv --from PACS@10.1.2.3:104 --as QUARRY:11112 --to out/": _ENGINE,
     "$ quarry extract cohort.csv --job ct-2026 --to out": _DATABASE,
+    (
+        "$ quarry extract cohort.csv --job ct-2026 --to /data/research/ct-2026 --on-complete command:ship"
+    ): _DATABASE,
     "$ quarry cluster status": _DATABASE,
     "$ quarry cluster remove job:ct-2026": _DATABASE,
     "ExecStart=/opt/quarry/bin/quarry extract ct.csv --to ct --queue": "systemd runs it: test_units.py",

@@ -61,11 +61,11 @@ def handed(job: Job) -> list[str]:
 
 
 def test_a_command_by_its_name_is_that_of_the_settings_file_and_not_in_the_record(
-    tmp_path: Path, archive: ScriptedArchive
+    work: Path, archive: ScriptedArchive
 ) -> None:
-    notes = tmp_path / "notes"
-    ship = script(tmp_path / "ship.sh", f'echo "$QUARRY_STUDY_UID" >> {notes}')
-    job = job_with(tmp_path, archive, 'on-complete = "command:ship"')
+    notes = work / "notes"
+    ship = script(work / "ship.sh", f'echo "$QUARRY_STUDY_UID" >> {notes}')
+    job = job_with(work, archive, 'on-complete = "command:ship"')
     refused = job.run()
     assert refused.code == 2
     assert "write the command ship below [commands] in quarry.toml" in refused.err
