@@ -30,9 +30,9 @@ from sqlalchemy import (
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import schema
 from dicom_quarry.ledger.backend import driver_connection
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.schema import folders, job, tasks
-from dicom_quarry.ledger.statements import CompiledStatement
 from tests.ledger.test_database import Work, gathered, names, put
 
 ADD = CompiledStatement(insert(job), "name", "value")
@@ -96,18 +96,27 @@ def _at_the_end(connection: Connection) -> None:
     driver_connection(connection).execute("insert into folders values (1, 'of no task')")
 
 
-@pytest.mark.parametrize("fails", [_by_itself, _no_table, _at_the_end])
-def test_a_transaction_that_fails_reaches_everybody_and_the_writer_lives_on(
-    database: Database, fails: Work
+@pytest.mark.parametrize(("fails", "error"), [(_by_itself, KeyError), (_at_the_end, sqlite3.IntegrityError)])
+def test_a_piece_that_fails_with_its_transaction_is_undone_alone(
+    database: Database, fails: Work, error: type[Exception]
 ) -> None:
-    for future in gathered(database, add("a"), fails, put("b")):
+    before, failed, after = gathered(database, add("a"), fails, put("b"))
+    with pytest.raises(error):
+        failed.result(10)
+    before.result(10)
+    after.result(10)
+    assert names(database) == {"a", "b"}
+    assert database.fetch_all(CompiledStatement(select(folders.c.path))) == []
+
+
+def test_a_disk_that_fails_reaches_everybody_and_the_writer_lives_on(database: Database) -> None:
+    for future in gathered(database, add("a"), _no_table, put("b")):
         with pytest.raises(LedgerError, match="could not be written"):
             future.result(10)
     assert names(database) == set()
     database.write(add("c"))
     database.write(put("d"))
     assert names(database) == {"c", "d"}
-    assert database.fetch_all(CompiledStatement(select(folders.c.path))) == []
 
 
 def test_several_threads_see_what_is_committed_and_nothing_else(database: Database) -> None:
@@ -209,7 +218,7 @@ def test_nothing_is_compiled_before_it_is_run() -> None:
     code = (
         "from dicom_quarry.ledger import ledger, statements as put\n"
         "made = [one for one in vars(put).values() if type(one).__name__ == 'CompiledStatement']\n"
-        "print(len(made) > 10, sum('_compiled' in vars(one) for one in made))"
+        "print(len(made) > 10, sum('_for_sqlite' in vars(one) for one in made))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.split() == ["True", "0"]

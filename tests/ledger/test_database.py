@@ -19,7 +19,8 @@ from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from dicom_quarry.errors import LedgerError, LedgerFull
-from dicom_quarry.ledger.database import Database, ReadPool
+from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.read_pool import ReadPool
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.schema import job
 from dicom_quarry.ledger.sqlite import ledger_error

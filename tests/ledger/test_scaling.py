@@ -15,9 +15,9 @@ from sqlalchemy.engine import Engine
 
 from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.cohort_rows import insert_rows, replace_rows
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
-from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.model import Request, Selection
 from tests.ledger.helpers import (
     ARCHIVE,
@@ -71,7 +71,7 @@ def plans(path: Path) -> Iterator[list[str]]:
         event.remove(Engine, "before_cursor_execute", note)
     with sqlite3.connect(path) as raw:
         for statement, parameters in asked:
-            if statement.split()[0] in ("SELECT", "UPDATE", "DELETE"):
+            if statement.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE"):
                 steps = raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()  # type: ignore[arg-type]
                 found += [f"{step[3]}  [{statement}]" for step in steps]
 

@@ -9,8 +9,8 @@ from typing import Self
 
 from dicom_quarry.completion.study_command import FOLDER_FILE, StudyCommand
 from dicom_quarry.extraction.job_context import JobContext
-from dicom_quarry.ledger.database import MAX_OUTAGE
 from dicom_quarry.ledger.on_complete_queue import OnCompleteItem, OnCompleteQueue
+from dicom_quarry.ledger.outages import MAX_OUTAGE
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.system.service_loop import start_thread
 from dicom_quarry.system.shutdown import Shutdown

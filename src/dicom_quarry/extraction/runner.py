@@ -30,9 +30,9 @@ from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.open_place import open_for_run, open_or_create
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.progress import ProgressMeter, describe_queued
-from dicom_quarry.ledger.database import MAX_OUTAGE
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.orphans import Orphans
+from dicom_quarry.ledger.outages import MAX_OUTAGE
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import codes_of

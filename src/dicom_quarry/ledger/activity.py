@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Integer, bindparam, case, func, literal, not_, select, union_all
 
 from dicom_quarry.ledger.backend import DriverConnection
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.dialects import whole
 from dicom_quarry.ledger.schema import attempts, postponements, queries, tasks
-from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
+from dicom_quarry.ledger.statements import RETRIED
 
 #: Seconds of a slice of time; the smallest that gives a chart at most so many slices is used.
 _STEPS, _MAX_SLICES = (1, 5, 15, 60, 300, 900, 3600), 150

@@ -72,7 +72,10 @@ class Backend(Protocol):
         """Make an engine whose transactions hold the write lock or, if ``read_only``, see one moment."""
 
     def begin(self, connection: DriverConnection) -> object:
-        """Begin a transaction with the ledger's write lock; return a token for ``was_committed``."""
+        """Begin a transaction with the ledger's write lock; return what ``identify`` needs."""
+
+    def identify(self, begun: object) -> object:
+        """Return a token of a transaction that has begun, for ``was_committed``."""
 
     def begin_snapshot(self, connection: DriverConnection) -> None:
         """Begin a transaction that only reads, and sees one moment."""

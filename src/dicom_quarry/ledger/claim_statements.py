@@ -18,15 +18,10 @@ from sqlalchemy import (
     union_all,
 )
 
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.dialects import InsertNew
 from dicom_quarry.ledger.schema import claims, requests, tasks
-from dicom_quarry.ledger.statements import (
-    TASK_COLUMNS,
-    CompiledStatement,
-    due_tasks,
-    fresh_tasks,
-    waiting_requests,
-)
+from dicom_quarry.ledger.statements import TASK_COLUMNS, due_tasks, fresh_tasks, waiting_requests
 
 _claim = [bindparam(name, type_=claims.c[name].type) for name in ("worker", "number", "claimed_at")]
 

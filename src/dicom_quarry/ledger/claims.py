@@ -19,10 +19,11 @@ from sqlalchemy import Connection, and_, delete, select
 from dicom_quarry.errors import ClaimLost
 from dicom_quarry.ledger import claim_statements as put
 from dicom_quarry.ledger.backend import driver_connection
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.records import make_request, make_task
 from dicom_quarry.ledger.schema import claims
-from dicom_quarry.ledger.statements import NEXT_DUE, WAITING_REQUESTS, CompiledStatement
+from dicom_quarry.ledger.statements import NEXT_DUE, WAITING_REQUESTS
 from dicom_quarry.model import Request, Task
 
 
@@ -115,14 +116,14 @@ class Claims:
         if not number:
             return
         claim = {"worker": self.worker, "number": number, "kind": kind, "item": item}
-        if put.END_CLAIM.run(connection, **claim).rowcount != 1:
-            raise ClaimLost(f"{kind} {item} is another worker's")
+        put.END_CLAIM.require_one(connection, ClaimLost(f"{kind} {item} is another worker's"), **claim)
 
     def require(self, connection: Connection, kind: str, item: int, number: int) -> None:
         """Raise ClaimLost within a larger transaction if a claim is not there any more."""
+        if not number:
+            return
         claim = {"worker": self.worker, "number": number, "kind": kind, "item": item}
-        if number and put.FIND_CLAIM.run(connection, **claim).fetchone() is None:
-            raise ClaimLost(f"{kind} {item} is another worker's")
+        put.FIND_CLAIM.require_one(connection, ClaimLost(f"{kind} {item} is another worker's"), **claim)
 
     def free(self, is_gone: Callable[[str], bool]) -> None:
         """Remove the claims of other workers that are gone; without any, no transaction is made."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, case, func, select
 
 from dicom_quarry.ledger.backend import DriverConnection
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.schema import request_tasks, tasks
-from dicom_quarry.ledger.statements import CompiledStatement
 
 #: Upper bounds of the classes of study sizes, in bytes; the last class has none.
 SIZE_BOUNDS = (1_000_000, 10_000_000, 50_000_000, 100_000_000, 500_000_000, 1_000_000_000, 5_000_000_000)

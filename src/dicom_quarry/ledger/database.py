@@ -1,4 +1,4 @@
-"""The database of a ledger: a pool for readers, and the thread that writes.
+"""The database of a ledger, and the thread that writes.
 
 A connection is the driver's (``sqlite3`` or psycopg), or SQLAlchemy's over the same driver.
 """
@@ -8,11 +8,10 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +21,11 @@ from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.backend import Backend, DriverConnection, backend_of, driver_connection
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.migrations import create_or_upgrade
-from dicom_quarry.ledger.statements import CompiledStatement
+from dicom_quarry.ledger.outages import MAX_OUTAGE, retry_while_away
+from dicom_quarry.ledger.read_pool import ReadPool
 from dicom_quarry.system.service_loop import start_thread
 
 _log = logging.getLogger("dicom_quarry.ledger")
@@ -60,89 +61,9 @@ def upgrades_itself(location: LedgerLocation) -> bool:
 T = TypeVar("T")
 
 
-class ReadPool:
-    """Read-only connections for any thread; a connection that is given back is kept for the next use.
-
-    A server that is away is waited for, ``max_outage`` seconds at most: before the first row of a stream, and
-    at any moment of the other reads.
-    """
-
-    def __init__(self, location: LedgerLocation, *, max_outage: float = 0) -> None:
-        self._backend = backend_of(location)
-        self._max_outage = max_outage
-        self._idle: deque[DriverConnection] = deque()
-        self._closed = False
-
-    def fetch_all(self, statement: CompiledStatement, **values: object) -> list[Any]:
-        """Return the rows of one statement, as they are committed now."""
-
-        def fetch() -> list[Any]:
-            with self._borrow() as connection:
-                return statement.fetch_all(connection, **values)
-
-        return retry_while_away(self._backend, fetch, self._max_outage)
-
-    def stream(self, statement: CompiledStatement, **values: object) -> Generator[Any, None, None]:
-        """Yield the rows of one statement, as they are committed when the first is taken."""
-        with self._borrow(check=True) as connection:
-            sql, fixed = statement.compile_for(connection)
-            with self._backend.stream(connection, sql, {**fixed, **values}) as cursor:
-                yield from map(statement.make_row, cursor)
-
-    def read_snapshot(self, work: Callable[[DriverConnection], T]) -> T:
-        """Run ``work`` on a connection whose statements all see the same moment, again if that is lost."""
-
-        def read() -> T:
-            with self.snapshot() as connection:
-                return work(connection)
-
-        return retry_while_away(self._backend, read, self._max_outage)
-
-    @contextmanager
-    def snapshot(self) -> Iterator[DriverConnection]:
-        """Lend a connection whose statements all see the same moment."""
-        with self._borrow(check=True) as connection:
-            self._backend.begin_snapshot(connection)
-            try:
-                yield connection
-            finally:
-                self._backend.end_snapshot(connection)
-
-    def close(self) -> None:
-        """Close the idle connections; each of the others is closed when it is given back."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
-
-    @contextmanager
-    def _borrow(self, *, check: bool = False) -> Iterator[DriverConnection]:
-        """Lend a connection; ``check``: one that works, for rows that cannot be fetched a second time."""
-        try:
-            connection = retry_while_away(self._backend, lambda: self._take(check=check), self._max_outage)
-        except self._backend.errors as error:
-            raise self._backend.describe(error) from error
-        try:
-            yield connection
-        except self._backend.errors as error:
-            if not self._backend.is_storage_error(error):
-                raise
-            raise self._backend.describe(error) from error
-        finally:
-            if not self._backend.is_lost(connection):
-                self._idle.append(connection)
-            if self._closed:
-                self.close()
-
-    def _take(self, *, check: bool) -> DriverConnection:
-        with suppress(IndexError):
-            while True:
-                connection = self._idle.pop()
-                if not check or self._backend.is_alive(connection):
-                    return connection
-        return self._backend.connect(read_only=True)
-
-
 Work = Callable[[Connection], T]
+
+_DeferredRows = dict[CompiledStatement, list[Mapping[str, object]]]
 
 
 class _JoiningFuture(Future[T]):
@@ -160,24 +81,6 @@ class _JoiningFuture(Future[T]):
 
 #: At most this many pieces of work share one commit, so that a waiting thread waits for milliseconds.
 _MAX_COMMIT_GROUP = 256
-
-#: Seconds for which a running job waits for a server that is away: a restart, or a fail-over.
-MAX_OUTAGE = 600.0
-
-
-def retry_while_away(backend: Backend, work: Callable[[], T], max_outage: float) -> T:
-    """Call ``work`` again while its error is a temporary one, for ``max_outage`` seconds at most."""
-    give_up_at, pause = time.monotonic() + max_outage, 0.1
-    while True:
-        try:
-            return work()
-        except Exception as error:
-            cause = error.__cause__ if isinstance(error, LedgerError) else error
-            if cause is None or not backend.is_temporary(cause) or time.monotonic() + pause > give_up_at:
-                raise
-            _log.warning("the database does not answer; trying again in %.1f s", pause)
-        time.sleep(pause)
-        pause = min(2 * pause, 5.0)
 
 
 @dataclass(slots=True)
@@ -201,9 +104,9 @@ class Database:
     """The database of one ledger with one writer thread.
 
     ``write`` runs a function in a transaction and returns when the commit is durable. Functions that wait at
-    the same time share a transaction. A function that raises is rolled back alone, and its caller gets the
-    exception. Another process may write to the ledger too: a transaction takes the write lock as it begins,
-    so that what it has read is still true when it commits. A server that is away is waited for, and a
+    the same time share a transaction; if one raises, its caller gets the exception, and the others are run
+    again without it. Another process may write to the ledger too: a transaction takes the write lock as it
+    begins, so that what it has read is still true when it commits. A server that is away is waited for, and a
     transaction that it has lost is run again: a function has no effect but in the database.
     """
 
@@ -331,19 +234,45 @@ class Database:
                 )
 
     def _commit(self, group: list[_Piece]) -> None:
-        """Run a group in one transaction, again if the server has lost it, and settle its futures."""
+        """Run a group in one transaction, and settle its futures."""
         deferred = self._take_deferred()
-        transaction = _Transaction(self._backend, self._connection, group, deferred)
         try:
-            retry_while_away(self._backend, transaction.run, MAX_OUTAGE)
+            self._run(group, deferred)
         except Exception as error:  # noqa: BLE001 - every caller must get a disk's failure
-            for piece in group:
-                piece.error = piece.error or self._backend.describe(error, "could not be written")
+            if self._backend.ends_transaction(error):
+                for piece in group:
+                    piece.error = self._backend.describe(error, "could not be written")
+            else:
+                self._commit_apart(group, deferred, error)
         for piece in group:
             piece.settle()
 
-    def _take_deferred(self) -> dict[CompiledStatement, list[Mapping[str, object]]]:
-        rows: dict[CompiledStatement, list[Mapping[str, object]]] = {}
+    def _commit_apart(self, group: list[_Piece], deferred: _DeferredRows, error: Exception) -> None:
+        """Give a piece its own error; if there are several, each gets a transaction of its own."""
+        if len(group) == 1:
+            group[0].error = self._describe(error)
+        apart = [[piece] for piece in group] if len(group) > 1 else []
+        for pieces in [[], *apart] if deferred else apart:
+            try:
+                self._run(pieces, {} if pieces else deferred)
+            except Exception as own:  # noqa: BLE001 - it is the caller's
+                for piece in pieces:
+                    piece.error = self._describe(own)
+
+    def _run(self, group: list[_Piece], deferred: _DeferredRows) -> None:
+        """Run pieces in one transaction, again if the server has lost it."""
+        transaction = _Transaction(self._backend, self._connection, group, deferred)
+        retry_while_away(self._backend, transaction.run, MAX_OUTAGE)
+
+    def _describe(self, error: Exception) -> Exception:
+        """Return a piece's error as a sentence for the user, unless it is its own, or a defect."""
+        cause = getattr(error, "orig", None) or error
+        if isinstance(cause, self._backend.errors) and self._backend.is_storage_error(cause):
+            return self._backend.describe(error, "could not be written")
+        return error
+
+    def _take_deferred(self) -> _DeferredRows:
+        rows: _DeferredRows = {}
         # Only those that are queued now: other threads go on adding.
         for _ in range(len(self._deferred)):
             statement, row = self._deferred.popleft()
@@ -354,8 +283,7 @@ class Database:
 class _Transaction:
     """A group of pieces in one transaction, which may have to be run more than once.
 
-    Transaction and savepoints are the driver's: SQLAlchemy's cost more than the statements between them.
-    SQLAlchemy's statements join the transaction.
+    The transaction is the driver's: SQLAlchemy's costs more than the statements in it, which join it.
     """
 
     def __init__(
@@ -363,70 +291,27 @@ class _Transaction:
         backend: Backend,
         connection: Connection,
         group: list[_Piece],
-        deferred: Mapping[CompiledStatement, list[Mapping[str, object]]],
+        deferred: _DeferredRows,
     ) -> None:
         self._backend, self._connection = backend, connection
         self._group, self._deferred = group, deferred
         self._in_doubt: object = None
 
     def run(self) -> None:
-        """Run the pieces and commit; raises the database's errors."""
+        """Run the pieces and commit; raises their errors, and the database's."""
         below = driver_connection(self._connection)
         try:
-            token = self._backend.begin(below)
+            begun = self._backend.begin(below)
             if self._in_doubt is not None and self._backend.was_committed(below, self._in_doubt):
                 return
-            self._insert_deferred()
-            if len(self._group) > 1:
-                for piece in self._group:
-                    self._run_piece(below, piece)
-            elif self._group and not self._run_alone(below, self._group[0]):
-                token = self._backend.begin(below)
-                self._insert_deferred()
-            self._in_doubt = token
+            for statement, rows in self._deferred.items():
+                statement.run_many(self._connection, rows)
+            for piece in self._group:
+                piece.result = piece.work(self._connection)
+            self._in_doubt = self._backend.identify(begun)
             below.commit()
         finally:
             self._end(below)
-
-    def _insert_deferred(self) -> None:
-        for statement, values in self._deferred.items():
-            statement.run_many(self._connection, values)
-
-    def _run_alone(self, below: DriverConnection, piece: _Piece) -> bool:
-        """Run a piece that has the transaction for itself; return False if it failed, and is rolled back.
-
-        Savepoints would be two more messages to a server.
-        """
-        piece.error = None
-        try:
-            piece.result = piece.work(self._connection)
-        except Exception as error:
-            if self._backend.ends_transaction(error):
-                raise
-            below.rollback()
-            piece.error = self._describe(error)
-            return False
-        return True
-
-    def _run_piece(self, below: DriverConnection, piece: _Piece) -> None:
-        piece.error = None
-        below.execute("SAVEPOINT piece")
-        try:
-            piece.result = piece.work(self._connection)
-        except Exception as error:
-            if self._backend.ends_transaction(error):
-                raise
-            # If the database has rolled back the whole transaction this raises, and the group fails.
-            below.execute("ROLLBACK TO piece")
-            piece.error = self._describe(error)
-        below.execute("RELEASE piece")
-
-    def _describe(self, error: Exception) -> Exception:
-        """Return a piece's error as a sentence for the user, unless it is its own, or a defect."""
-        cause = getattr(error, "orig", None) or error
-        if isinstance(cause, self._backend.errors) and self._backend.is_storage_error(cause):
-            return self._backend.describe(error, "could not be written")
-        return error
 
     def _end(self, below: DriverConnection) -> None:
         """Roll back what was not committed, and end SQLAlchemy's part of the transaction.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
 
 from dicom_quarry.ledger import statements as put
+from dicom_quarry.ledger.compiled_statement import new_id
 from dicom_quarry.ledger.schema import instances, series, tasks, uids
 from dicom_quarry.model import InstanceRef
 
@@ -71,11 +72,16 @@ def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> bool
 
 
 def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
-    series_ids = {
-        uid: _get_or_add_series(connection, task_id, uid) for uid in {row.ref.series_uid for row in rows}
-    }
+    # The INSERT first for series, as nearly all are new; the SELECT for the few different UIDs. All are run
+    # before a result is looked at: with a server each look is a wait.
+    uids_of_series = {row.ref.series_uid for row in rows}
+    added = {uid: put.ADD_SERIES.run(connection, task_id=task_id, series_uid=uid) for uid in uids_of_series}
     named = {uid for row in rows for uid in (row.ref.sop_class, row.transfer_syntax) if uid}
-    numbers = {uid: _uid_number(connection, uid) for uid in named}
+    found = {uid: put.UID_NUMBER.find(connection, uid=uid) for uid in named}
+    series_ids = {uid: new_id(one) or _series_id(connection, task_id, uid) for uid, one in added.items()}
+    numbers = {
+        uid: _first(rows) or new_id(put.ADD_UID.run(connection, uid=uid)) for uid, rows in found.items()
+    }
     put.ADD_INSTANCE.run_many(
         connection,
         [
@@ -95,18 +101,9 @@ def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -
     )
 
 
-def _get_or_add_series(connection: Connection, task_id: int, series_uid: str) -> int:
-    """Return the id of a series; tries the INSERT first, as nearly every series is new."""
-    added = put.ADD_SERIES.insert_id(connection, task_id=task_id, series_uid=series_uid)
-    if added is not None:
-        return added
-    known: int = put.SERIES_ID.run(connection, task_id=task_id, series_uid=series_uid).fetchone()[0]
-    return known
+def _series_id(connection: Connection, task_id: int, series_uid: str) -> int | None:
+    return _first(put.SERIES_ID.find(connection, task_id=task_id, series_uid=series_uid))
 
 
-def _uid_number(connection: Connection, uid: str) -> int:
-    """Return the number of a UID; tries the SELECT first, as there are few different ones."""
-    known = put.UID_NUMBER.run(connection, uid=uid).fetchone()
-    number: int | None = known[0] if known else put.ADD_UID.insert_id(connection, uid=uid)
-    assert number is not None
-    return number
+def _first(rows: Iterable[tuple[int]]) -> int | None:
+    return next((number for (number,) in rows), None)

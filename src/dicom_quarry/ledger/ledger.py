@@ -7,12 +7,14 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import statements as put
 from dicom_quarry.ledger.claims import Claims
+from dicom_quarry.ledger.compiled_statement import CompiledStatement, new_id
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_instances, stored_totals
 from dicom_quarry.ledger.location import LedgerLocation
@@ -23,7 +25,7 @@ from dicom_quarry.ledger.schema import (
     requests,
     tasks,
 )
-from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
+from dicom_quarry.ledger.statements import RETRIED
 from dicom_quarry.model import InstanceRef, Request, RequestState, Selection, Study, Task, TaskState
 from dicom_quarry.system.worker_identity import new_worker_identity
 
@@ -122,10 +124,11 @@ class Ledger:
 
         def work(connection: Connection) -> tuple[int, list[Task]]:
             self.claims.end(connection, "row", request.row, request.claim)
-            found = [_get_or_add_task(connection, one) for one in values]
+            added = [put.ADD_TASK.run(connection, **one) for one in values]
             rows = _update_rows_with_keys(
                 connection, put.RESOLVE_WITH_KEYS, request, state=RequestState.RESOLVED, note=note
             )
+            found = [_task_id(connection, *one) for one in zip(values, added, strict=True)]
             links = [{"row": row, "task_id": task_id} for row in rows for task_id, _ in found]
             put.LINK_TASK.run_many(connection, links)
             new = (
@@ -225,19 +228,16 @@ class Ledger:
         Callers report the outcome only after the future is done. It raises LedgerError if the task is not
         waiting.
         """
+        outcome = {name: getattr(result, name) for name in _OUTCOME}
+        outcome["details"] = json.dumps(dict(result.details))
 
         def work(connection: Connection) -> None:
             self.claims.end(connection, "task", task_id, claim)
-            replace_instances(connection, task_id, result.instances)
-            known = {
-                name: getattr(result, name)
-                for name in ("code", "expected", "stored", "size", "folder", "proved_at")
-            }
-            details = json.dumps(dict(result.details))
-            if put.CONCLUDE_TASK.run(connection, task_id=task_id, details=details, **known).rowcount != 1:
-                raise LedgerError(f"task {task_id} is concluded already")
+            concluded = LedgerError(f"task {task_id} is concluded already")
+            put.CONCLUDE_TASK.require_one(connection, concluded, task_id=task_id, **outcome)
             if result.proved_at is not None:
                 put.DELETE_FOLDERS.run(connection, task_id=task_id)
+            replace_instances(connection, task_id, result.instances)
 
         return self.database.submit(work)
 
@@ -327,15 +327,16 @@ class Ledger:
 
 
 _COUNTS = ("series_count", "instance_count")
+_OUTCOME = ("code", "expected", "stored", "size", "folder", "proved_at")
 
 
-def _get_or_add_task(connection: Connection, values: Mapping[str, object]) -> tuple[int, bool]:
-    """Return the id of the task with these values, and True if it is new; an unwanted one waits again."""
-    added = put.ADD_TASK.insert_id(connection, **values)
-    if added is not None:
-        return added, True
+def _task_id(connection: Connection, values: Mapping[str, object], added: Any) -> tuple[int, bool]:
+    """Return the id of the task that was to be added, and True if it is new; an unwanted one waits again."""
+    task_id = new_id(added)
+    if task_id is not None:
+        return task_id, True
     names = ("archive", "study_uid", "selection")
-    task_id: int = put.TASK_ID.run(connection, **{name: values[name] for name in names}).fetchone()[0]
+    ((task_id,),) = put.TASK_ID.find(connection, **{name: values[name] for name in names})
     put.REACTIVATE_TASK.run(connection, task_id=task_id)
     put.ADD_COUNTS.run(connection, task_id=task_id, **{name: values[name] for name in _COUNTS})
     return task_id, False
@@ -346,10 +347,11 @@ def _update_rows_with_keys(
 ) -> list[int]:
     """Update a waiting request and every row with the same keys; return the rows. Raises LedgerError."""
     keys = request.key_hash()
-    rows: list[int] = [row for (row,) in put.WAITING_WITH_KEYS.run(connection, keys=keys)]
+    found = put.WAITING_WITH_KEYS.find(connection, keys=keys)
+    statement.run(connection, keys=keys, **values)
+    rows: list[int] = [row for (row,) in found]
     if request.row not in rows:
         raise LedgerError(f"row {request.row} is not waiting any more")
-    statement.run(connection, keys=keys, **values)
     return rows
 
 
@@ -362,11 +364,11 @@ def write_metadata(connection: Connection, values: Mapping[str, str]) -> None:
 def _add_round(
     connection: Connection, task_id: int, attempts: Sequence[Attempt], *, continues: bool = False
 ) -> None:
-    latest = put.LAST_ROUND.run(connection, task_id=task_id).fetchone()[0]
-    fixed = {"task_id": task_id, "round": latest if continues else latest + 1}
-    put.ADD_ATTEMPT.run_many(
-        connection, [fixed | {name: getattr(one, name) for name in Attempt.__slots__} for one in attempts]
-    )
+    step = 0 if continues else 1
+    for one in attempts:
+        values = {name: getattr(one, name) for name in Attempt.__slots__}
+        put.ADD_ATTEMPT.run(connection, task_id=task_id, this_task=task_id, step=step, **values)
+        step = 0
 
 
 def reopen_tasks(connection: Connection, task_ids: Iterable[int]) -> None:

@@ -25,8 +25,8 @@ from sqlalchemy import (
 )
 
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.schema import job, metadata
-from dicom_quarry.ledger.statements import CompiledStatement
 
 
 def _add_claims(connection: Connection) -> None:

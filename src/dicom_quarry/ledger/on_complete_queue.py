@@ -27,6 +27,7 @@ from sqlalchemy import (
 
 from dicom_quarry.ledger.claim_statements import claim_all
 from dicom_quarry.ledger.claims import Claims
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.schema import (
@@ -34,7 +35,7 @@ from dicom_quarry.ledger.schema import (
     on_complete_items,
     tasks,
 )
-from dicom_quarry.ledger.statements import ROWS_OF_TASK, CompiledStatement
+from dicom_quarry.ledger.statements import ROWS_OF_TASK
 from dicom_quarry.model import OnCompleteState, OutcomeStatus, Study
 from dicom_quarry.outcomes import codes_of
 

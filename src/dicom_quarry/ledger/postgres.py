@@ -22,12 +22,14 @@ try:
     from psycopg.abc import Buffer
     from psycopg.adapt import Loader
     from psycopg.conninfo import make_conninfo
-    from psycopg.pq import TransactionStatus
     from psycopg.types.string import StrDumper
 except ImportError as error:
     raise ConfigError(
         "a ledger on PostgreSQL needs psycopg: install it with  pip install 'dicom-quarry[cluster]'"
     ) from error
+
+from dicom_quarry.ledger.compiled_statement import NumberedText
+from dicom_quarry.ledger.pipelined import PendingResult, PipelinedConnection, replace_nul
 
 # The schema names SQLite's partial indexes alone: to name PostgreSQL's there would load its dialect always.
 for _table in metadata.tables.values():
@@ -60,6 +62,9 @@ _UNUSABLE = (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege
 _STREAMED_ROWS = 1000
 
 
+_BEGIN = NumberedText(b"BEGIN", (), (), {})
+
+
 class PostgresBackend:
     """The schema of a ledger."""
 
@@ -69,8 +74,8 @@ class PostgresBackend:
         self._location = location
         digest = sha256(f"quarry {location.schema}".encode()).digest()
         key = int.from_bytes(digest[:8], signed=True)
-        # One message to the server; a statement within the transaction would be another.
-        self._begin = f"BEGIN; SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock({key})"
+        lock = f"SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock({key})"
+        self._lock = NumberedText(lock.encode(), (), (), {})
 
     def prepare(self) -> None:
         """Make the schema if it is new; raises LedgerError."""
@@ -113,10 +118,16 @@ class PostgresBackend:
             use_native_hstore=False,
         )
 
+        @event.listens_for(engine, "before_execute")
+        def _flush(connection: Connection, *_: object) -> None:
+            # Before SQLAlchemy asks for a cursor, as the error of another statement is not this one's.
+            below: Any = driver_connection(connection)
+            below.flush()
+
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
-            below = driver_connection(connection)
-            if _status(below) is not TransactionStatus.IDLE:
+            below: Any = driver_connection(connection)
+            if not below.is_idle:
                 return
             if read_only:
                 self.begin_snapshot(below)
@@ -125,29 +136,34 @@ class PostgresBackend:
 
         return engine
 
-    def begin(self, connection: DriverConnection) -> object:
-        """Begin a transaction with the write lock of this ledger; return the transaction's number.
+    def begin(self, connection: Any) -> PendingResult:
+        """Begin a transaction with the write lock of this ledger, as soon as a statement is sent.
 
         What a transaction has read still holds when it commits, as with SQLite. Writers of other ledgers, and
         readers, do not wait. The lock ends with the transaction, also when its process or host is gone.
         """
-        cursor = connection.execute(self._begin)
-        cursor.nextset()  # from BEGIN's result to that of SELECT
-        return cursor.fetchone()[0]
+        connection.send(_BEGIN, {})
+        pending: PendingResult = connection.send(self._lock, {})
+        return pending
+
+    def identify(self, begun: Any) -> object:
+        """Return the number of the transaction; the write lock is then held."""
+        (number,) = begun.fetchone()
+        return number
 
     def begin_snapshot(self, connection: DriverConnection) -> None:
         """Begin a transaction that sees one moment."""
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
-    def end_snapshot(self, connection: DriverConnection) -> None:
+    def end_snapshot(self, connection: Any) -> None:
         """End it, unless the connection is lost."""
-        if _status(connection) not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
+        if not (self.is_lost(connection) or connection.is_idle):
             connection.execute("ROLLBACK")
 
     @contextmanager
     def stream(self, connection: Any, sql: str, values: Mapping[str, object]) -> Iterator[Any]:
         """Run a query with a cursor of the server: psycopg's own holds all rows at once."""
-        begun = _status(connection) is TransactionStatus.IDLE
+        begun = connection.is_idle
         if begun:
             self.begin_snapshot(connection)
         try:
@@ -204,7 +220,7 @@ class PostgresBackend:
         reason = describe_failure(cause)
         return LedgerError(f"the ledger ({self._location} of the database) {problem}: {reason}")
 
-    def _connect(self) -> psycopg.Connection:
+    def _connect(self) -> PipelinedConnection:
         settings = {
             "search_path": self._location.schema,
             "idle_in_transaction_session_timeout": _MAX_IDLE_IN_TRANSACTION,
@@ -213,7 +229,7 @@ class PostgresBackend:
             "client_encoding": "UTF8",
         }
         conninfo = connection_string(self._location, settings)
-        connection = psycopg.connect(conninfo, autocommit=True)  # each BEGIN is explicit
+        connection = PipelinedConnection.connect(conninfo, autocommit=True)  # each BEGIN is explicit
         connection.adapters.register_loader("numeric", _NumberLoader)
         connection.adapters.register_dumper(str, _TextDumper)
         return connection
@@ -226,11 +242,6 @@ def connection_string(location: PostgresLocation, settings: Mapping[str, object]
     if (file := location.password_file) is not None:
         text = make_conninfo(text, password=read_secret_file(file, "[cluster] password-file"))
     return text
-
-
-def _status(connection: Any) -> TransactionStatus:
-    status: TransactionStatus = connection.info.transaction_status
-    return status
 
 
 class _NumberLoader(Loader):
@@ -247,4 +258,4 @@ class _TextDumper(StrDumper):
 
     def dump(self, obj: str) -> Buffer | None:
         """Return the encoded text; U+FFFD stands for NUL."""
-        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in obj else obj)
+        return super().dump(replace_nul(obj))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert
 
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.schema import postponements, queries
-from dicom_quarry.ledger.statements import CompiledStatement
 
 _ADD_QUERY = CompiledStatement(insert(queries), *(one.name for one in queries.c if not one.primary_key))
 _ADD_POSTPONEMENT = CompiledStatement(

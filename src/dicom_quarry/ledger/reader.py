@@ -22,11 +22,13 @@ from dicom_quarry.ledger.activity import (
     requests_by_minute,
 )
 from dicom_quarry.ledger.backend import backend_of
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.composition import Composition, compute_composition
-from dicom_quarry.ledger.database import ReadPool, upgrade_ledger, upgrades_itself
+from dicom_quarry.ledger.database import upgrade_ledger, upgrades_itself
 from dicom_quarry.ledger.ledger import REFUSED
 from dicom_quarry.ledger.location import LedgerLocation, PostgresLocation
 from dicom_quarry.ledger.migrations import VERSION, is_outdated, schema_version
+from dicom_quarry.ledger.read_pool import ReadPool
 from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.row_statements import ROW, ROWS_WITH_TASKS, page_statement
 from dicom_quarry.ledger.schema import (
@@ -39,7 +41,7 @@ from dicom_quarry.ledger.schema import (
     tasks,
     uids,
 )
-from dicom_quarry.ledger.statements import METADATA, RETRIED, ROWS_OF_TASK, TASK_COLUMNS, CompiledStatement
+from dicom_quarry.ledger.statements import METADATA, RETRIED, ROWS_OF_TASK, TASK_COLUMNS
 from dicom_quarry.ledger.views import Counts as Counts
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView, compute_counts
 from dicom_quarry.model import InstanceRef, Outcome, OutcomeStatus, Study, TaskState

@@ -6,8 +6,8 @@ from functools import cache
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, literal, or_, select
 
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.schema import request_tasks, requests, tasks
-from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.model import OutcomeStatus, TaskState
 from dicom_quarry.outcomes import codes_of
 

@@ -86,6 +86,10 @@ class SqliteBackend:
         connection.execute("BEGIN IMMEDIATE")
         return None
 
+    def identify(self, begun: object) -> object:  # noqa: ARG002 - a commit is never in doubt
+        """Return None."""
+        return None
+
     def begin_snapshot(self, connection: DriverConnection) -> None:
         """Begin a transaction that takes the write lock only if it writes."""
         connection.execute("BEGIN")

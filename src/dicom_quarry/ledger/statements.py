@@ -1,25 +1,15 @@
-"""Statements of the hot path: written with SQLAlchemy Core, compiled once, run by the driver itself.
-
-SQLite runs most of them in less than ten microseconds. To build a statement with SQLAlchemy for each
-execution would take the interpreter, which all threads share, twenty times as long.
-"""
+"""The statements of the hot path."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache, cached_property
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
-    ClauseElement,
     Column,
     ColumnElement,
-    Connection,
     Select,
-    SelectBase,
     and_,
     bindparam,
     delete,
@@ -31,13 +21,8 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.engine import Dialect
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.dml import Insert
-from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
-from dicom_quarry.ledger.backend import DriverConnection, driver_connection
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.dialects import InsertNew
 from dicom_quarry.ledger.schema import (
     attempts,
@@ -52,90 +37,6 @@ from dicom_quarry.ledger.schema import (
     uids,
 )
 from dicom_quarry.model import RequestState, Study, TaskState
-
-_SQLITE = SQLiteDialect_pysqlite(paramstyle="named")
-
-
-@cache
-def _postgresql() -> Dialect:
-    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # only where there is a server
-
-    return PGDialect_psycopg()  # type: ignore[no-untyped-call]
-
-
-class CompiledStatement:
-    """A statement that is compiled once a database; values of its ``bindparam``s and ``columns`` have names.
-
-    ``columns`` are those that an INSERT or UPDATE sets. The statement is compiled when it is first run, so
-    that unused ones do not delay the start of a command. The driver gets and returns values without
-    conversion, which the types of the schema do not need (see the tests).
-    """
-
-    def __init__(self, statement: ClauseElement | InsertNew, *columns: str) -> None:
-        self._statement = statement
-        self._columns = columns
-
-    def run(self, connection: Connection, **values: object) -> Any:
-        """Run the statement in the transaction of a SQLAlchemy connection; return the driver's cursor."""
-        return self.execute(driver_connection(connection), values)
-
-    def run_many(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> None:
-        """Run the statement for each of the rows, in the transaction of a SQLAlchemy connection."""
-        below = driver_connection(connection)
-        sql, fixed = self.compile_for(below)
-        below.cursor().executemany(sql, [fixed | row for row in rows] if fixed else rows)  # type: ignore[operator]
-
-    def insert_id(self, connection: Connection, **values: object) -> int | None:
-        """Insert a row; return its new id, None if there is such a row. For an InsertNew with an id."""
-        cursor = self.run(connection, **values)
-        if isinstance(cursor, sqlite3.Cursor):
-            return cursor.lastrowid if cursor.rowcount == 1 else None
-        row = cursor.fetchone()
-        return row[0] if row else None
-
-    def execute(self, connection: DriverConnection, values: Mapping[str, object]) -> Any:
-        """Run the statement on a connection of the driver; return its cursor."""
-        sql, fixed = self.compile_for(connection)
-        return connection.execute(sql, {**fixed, **values} if fixed else values)
-
-    def fetch_all(self, connection: DriverConnection, **values: object) -> list[Any]:
-        """Return all rows on a connection of the driver, as named tuples."""
-        return list(map(self.make_row, self.execute(connection, values)))
-
-    def compile_for(self, connection: DriverConnection) -> tuple[str, dict[str, object]]:
-        """Return the SQL text for a connection, and the values that are fixed in the statement."""
-        return self._for_sqlite if isinstance(connection, sqlite3.Connection) else self._for_postgresql
-
-    @cached_property
-    def make_row(self) -> Callable[[Iterable[object]], Any]:
-        """The function that makes a named tuple of a row of the driver."""
-        assert isinstance(self._statement, SelectBase)
-        row: Any = namedtuple("Row", self._statement.selected_columns.keys())  # type: ignore[misc]
-        return cast(Callable[[Iterable[object]], Any], row._make)
-
-    # Two threads may both compile a statement.
-
-    @cached_property
-    def _for_sqlite(self) -> tuple[str, dict[str, object]]:
-        return self._compile(_SQLITE)
-
-    @cached_property
-    def _for_postgresql(self) -> tuple[str, dict[str, object]]:
-        return self._compile(_postgresql())
-
-    def _compile(self, dialect: Dialect) -> tuple[str, dict[str, object]]:
-        statement = self._statement
-        if isinstance(statement, InsertNew):
-            statement = statement.for_dialect(dialect)
-        elif isinstance(statement, Insert):
-            statement = statement.inline()  # without PostgreSQL's RETURNING of the primary key
-        compiled = statement.compile(dialect=dialect, column_keys=self._columns or None)
-        assert isinstance(compiled, SQLCompiler)
-        fixed = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
-        for column in compiled.insert_prefetch:
-            fixed[column.key] = cast(ScalarElementColumnDefault, column.default).arg
-        return str(compiled), fixed
-
 
 #: Verdict of the attempt that marks a retry of a concluded task: rounds before it do not count as failures.
 RETRIED = "retried"
@@ -279,8 +180,15 @@ UNFINISHED_FOLDERS = CompiledStatement(
 # -- attempts
 
 _of_task = attempts.c.task_id == _task_id
-LAST_ROUND = CompiledStatement(select(func.coalesce(func.max(attempts.c.round), 0)).where(_of_task))
-ADD_ATTEMPT = CompiledStatement(insert(attempts), *(one.name for one in attempts.c if not one.primary_key))
+#: An attempt ``step`` rounds behind the last one of its task.
+ADD_ATTEMPT = CompiledStatement(
+    insert(attempts).values(
+        round=select(func.coalesce(func.max(attempts.c.round), 0) + bindparam("step", type_=BigInteger()))
+        .where(attempts.c.task_id == bindparam("this_task"))
+        .scalar_subquery()
+    ),
+    *(one.name for one in attempts.c if one.name not in ("id", "round")),
+)
 
 #: What the latest rounds of a task brought was lost.
 FORGET_STORED = CompiledStatement(

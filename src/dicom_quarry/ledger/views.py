@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import and_, case, func, literal, not_, select
 
 from dicom_quarry.ledger.backend import DriverConnection
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.dialects import join_distinct
 from dicom_quarry.ledger.schema import (
     on_complete_items,
@@ -18,7 +19,6 @@ from dicom_quarry.ledger.schema import (
     requests,
     tasks,
 )
-from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.model import (
     InstanceRef,
     OnCompleteState,

@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Connection, Identity, MetaData, Table, Text, insert, select
 
 from dicom_quarry.jobs.audit_log import COLUMNS, AuditLog
-from dicom_quarry.ledger.database import Database, ReadPool
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
+from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.location import PostgresLocation
-from dicom_quarry.ledger.statements import CompiledStatement
+from dicom_quarry.ledger.read_pool import ReadPool
 
 _metadata = MetaData()
 
