@@ -187,8 +187,7 @@ def _turn(ledger: Ledger, timed: Callable[[str, Callable[[], object]], None], nu
     task = ledger.waiting_tasks(time.time(), 1)[0]
     attempt = Attempt(time.time(), time.time(), "STUDY", 3, 3, "success", 0, "")
     timed("record round", lambda: ledger.record_round(task.task_id, [attempt]))
-    timed("strikes", lambda: ledger.fruitless_rounds(task.task_id))
-    timed("first row", lambda: ledger.first_row(task.task_id))
+    timed("history", lambda: ledger.task_history(task.task_id))
     timed("task of a study", lambda: ledger.task_of(task.study.study_uid))
     ref = InstanceRef(task.study.study_uid, "2.25.1", "2.25.2", _CLASS)
     row = InstanceRow(ref, True, _SYNTAX, 8_700, bytes(32))

@@ -281,7 +281,7 @@ def test_a_disk_that_takes_no_study_is_tried_again_later_and_nothing_is_complete
     assert "the disk failed: Input/output error" in said
     task = bench.ledger.task_of("1.2.1")
     assert task is not None
-    assert bench.ledger.fruitless_rounds(task.task_id) == {"move": 1}, "what came was lost"
+    assert bench.ledger.task_history(task.task_id).fruitless_rounds == {"move": 1}, "what came was lost"
     bench.run()
     assert ended(bench) == ("all_listed_stored", 4, 4)
     assert bench.levels == ["STUDY", "STUDY"]
@@ -381,7 +381,7 @@ def test_a_busy_archive_is_not_asked_the_rest_of_the_round(bench: Bench) -> None
     assert bench.levels == ["STUDY", "SERIES", "SERIES", "SERIES"], "there was a gain, then there was none"
     task = bench.ledger.task_of("1.2.1")
     assert task is not None
-    assert bench.ledger.fruitless_rounds(task.task_id) == {"move": 1}
+    assert bench.ledger.task_history(task.task_id).fruitless_rounds == {"move": 1}
 
 
 @pytest.mark.parametrize("error", [ConnectionLost("cut"), QueryFailed("A700", status=0xA700)])
@@ -518,7 +518,7 @@ def test_stores_after_the_last_answer_are_a_gain_of_the_round(
         lambda c: [row[0] for row in c.exec_driver_sql("select newly_stored from attempts order by id")]
     )
     assert gained == [3, 0]
-    assert bench.ledger.fruitless_rounds(task.task_id) == {"move": 1}
+    assert bench.ledger.task_history(task.task_id).fruitless_rounds == {"move": 1}
 
 
 def test_the_worst_answer_of_a_round_speaks_for_it() -> None:

@@ -169,7 +169,7 @@ def test_a_late_word_is_refused(worker: Open, location: LedgerLocation) -> None:
     with pytest.raises(ClaimLost):
         first.record_round(old.task_id, [attempt()], old.claim).result()
     assert claimed(location) == [("task", 1, "second")]
-    assert second.fruitless_rounds(new.task_id) == {}
+    assert second.task_history(new.task_id).fruitless_rounds == {}
     conclude(second, new)
     with pytest.raises(ClaimLost):
         conclude(first, old)

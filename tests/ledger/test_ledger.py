@@ -30,8 +30,7 @@ def test_rows_wait_in_their_order_and_those_with_the_same_keys_once(ledger: Ledg
     begin(ledger, rows)
     assert [one.row for one in ledger.waiting_requests(10)] == [1, 2, 5]
     assert ledger.waiting_requests(1) == [rows[0]]
-    assert ledger.cells(2) == ("B",)
-    assert ledger.cells(99) == ()
+    assert ledger.cells_of(99) == ()
 
 
 def test_a_row_and_its_like_are_resolved_together_and_once(ledger: Ledger) -> None:
@@ -48,6 +47,7 @@ def test_a_row_and_its_like_are_resolved_together_and_once(ledger: Ledger) -> No
     resolve(ledger, other, study(2))
     assert [task.study for task in ledger.waiting_tasks(0.0, 10)] == [study(1), study(2)]
     assert ledger.first_row(task_id(ledger, "1.2.2")) == 1
+    assert ledger.cells_of(task_id(ledger, "1.2.2")) == first.cells
 
 
 def test_a_task_ends_once(ledger: Ledger) -> None:
@@ -163,33 +163,33 @@ def _one_task(ledger: Ledger) -> int:
 
 def test_strikes_count_rounds_not_questions(ledger: Ledger) -> None:
     task = _one_task(ledger)
-    assert ledger.fruitless_rounds(task) == {}
+    assert ledger.task_history(task).fruitless_rounds == {}
     ledger.record_round(task, [attempt(0)]).result()
     ledger.record_round(task, [attempt(0, level="SERIES") for _ in range(10)]).result()
-    assert ledger.fruitless_rounds(task) == {"move": 2}
+    assert ledger.task_history(task).fruitless_rounds == {"move": 2}
 
 
 def test_a_gain_and_a_retry_wipe_strikes_out(ledger: Ledger) -> None:
     task = _one_task(ledger)
     ledger.record_round(task, [attempt(0)]).result()
     ledger.record_round(task, [attempt(5), attempt(0)]).result()
-    assert ledger.fruitless_rounds(task) == {}, (
+    assert ledger.task_history(task).fruitless_rounds == {}, (
         "of one round, a question that brought something speaks for all"
     )
     ledger.record_round(task, [attempt(0)]).result()
-    assert ledger.fruitless_rounds(task) == {"move": 1}
+    assert ledger.task_history(task).fruitless_rounds == {"move": 1}
     conclude(ledger, "1.2.1", [missing_row("1.2.1", 1)])
     ledger.retry(codes_of({OutcomeStatus.PARTIAL}))
-    assert ledger.fruitless_rounds(task) == {}
+    assert ledger.task_history(task).fruitless_rounds == {}
     ledger.record_round(task, [attempt(0)]).result()
-    assert ledger.fruitless_rounds(task) == {"move": 1}
+    assert ledger.task_history(task).fruitless_rounds == {"move": 1}
 
 
 def test_strikes_are_of_one_task(ledger: Ledger) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))
     ledger.record_round(task_id(ledger, "1.2.1"), [attempt(0)]).result()
-    assert ledger.fruitless_rounds(task_id(ledger, "1.2.2")) == {}
+    assert ledger.task_history(task_id(ledger, "1.2.2")).fruitless_rounds == {}
 
 
 def test_attempts_are_told_of_a_study_without_the_marks_of_a_retry(
@@ -222,7 +222,7 @@ def test_late_for_what_was_given_up_so_it_is_taken_up_again(ledger: Ledger, read
     view = next(reader.studies())
     assert (view.outcome.status, view.stored, view.size, view.expected) == (OutcomeStatus.PENDING, 2, 203, 3)
     assert not reader.counts().is_finished
-    assert ledger.fruitless_rounds(task) == {}, "that it came is a gain"
+    assert ledger.task_history(task).fruitless_rounds == {}, "that it came is a gain"
 
 
 def test_late_for_a_complete_task_is_more_than_the_archive_listed(

@@ -103,11 +103,11 @@ HOT: dict[str, Callable[[Ledger], object]] = {
     ),
     "postpone": lambda ledger: ledger.postpone_task(1, 5.0),
     "round": lambda ledger: ledger.record_round(1, [attempt()]),
-    "strikes": lambda ledger: ledger.fruitless_rounds(1),
+    "history": lambda ledger: ledger.task_history(1),
     "folders": lambda ledger: ledger.folders_of(1),
     "task of a study": lambda ledger: ledger.task_of("1.2.3"),
     "first row": lambda ledger: ledger.first_row(1),
-    "cells": lambda ledger: ledger.cells(1),
+    "cells": lambda ledger: ledger.cells_of(1),
     "conclude": lambda ledger: conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)]),
     "late": lambda ledger: ledger.add_late_instance(6, stored_row("1.2.6", 2), "4711"),
 }

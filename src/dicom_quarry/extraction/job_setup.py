@@ -34,7 +34,9 @@ def make_job_context(
     template = PathTemplate.parse(settings.filepath, columns=columns, names=names)
     inbound = InboundStudies(
         ledger,
-        lambda task: dict(zip(columns, ledger.cells(ledger.first_row(task.task_id)), strict=False)),
+        lambda task: (
+            dict(zip(columns, ledger.cells_of(task.task_id), strict=False)) if template.has_columns else {}
+        ),
         _identity_check(settings),
         queries.exclusions,
     )

@@ -59,7 +59,8 @@ class StudyTask:
 
     def __init__(self, task: Task, context: JobContext, worker: Worker) -> None:
         self.task = task
-        self.row = context.ledger.first_row(task.task_id)
+        history = context.ledger.task_history(task.task_id)
+        self.row = history.first_row
         self._context = context
         self._worker = worker
         self._client = worker.clients[task.archive]
@@ -68,9 +69,7 @@ class StudyTask:
         self._listing = Listing((), ())
         self._listing_count = 0
         self._rounds: list[Round] = []
-        self._failures = {
-            Transport(name): count for name, count in context.ledger.fruitless_rounds(task.task_id).items()
-        }
+        self._failures = {Transport(name): count for name, count in history.fruitless_rounds.items()}
         self._sent_count = 0
         self._recorded_folders: set[PurePosixPath] = set()
         self._folders_recorded: Future[None] = Future()

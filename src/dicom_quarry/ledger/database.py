@@ -66,16 +66,16 @@ Work = Callable[[Connection], T]
 _DeferredRows = dict[CompiledStatement, list[Mapping[str, object]]]
 
 
-class _JoiningFuture(Future[T]):
-    """The result of work that joins the next transaction; a thread that waits for it causes one."""
+class _LedFuture(Future[T]):
+    """The result of work that no thread has been woken for: the thread that waits for it commits."""
 
-    def __init__(self, commit_soon: Callable[[], object]) -> None:
+    def __init__(self, lead: Callable[[Future[Any]], None]) -> None:
         super().__init__()
-        self._commit_soon = commit_soon
+        self._lead = lead
 
     def result(self, timeout: float | None = None) -> T:
         if not self.done():
-            self._commit_soon()
+            self._lead(self)
         return super().result(timeout)
 
 
@@ -89,6 +89,7 @@ class _Piece:
 
     work: Work[object]
     future: Future[object]
+    repeatable: bool
     result: object = None
     error: Exception | None = None
 
@@ -100,14 +101,19 @@ class _Piece:
             self.future.set_result(self.result)
 
 
+def _is_repeatable(group: list[_Piece]) -> bool:
+    return bool(group) and all(piece.repeatable for piece in group)
+
+
 class Database:
-    """The database of one ledger with one writer thread.
+    """The database of one ledger, with one connection that writes.
 
     ``write`` runs a function in a transaction and returns when the commit is durable. Functions that wait at
-    the same time share a transaction; if one raises, its caller gets the exception, and the others are run
-    again without it. Another process may write to the ledger too: a transaction takes the write lock as it
-    begins, so that what it has read is still true when it commits. A server that is away is waited for, and a
-    transaction that it has lost is run again: a function has no effect but in the database.
+    the same time share a transaction, in the thread of one of them, or in the ledger's own; if one raises,
+    its caller gets the exception, and the others are run again without it. Another process may write to the
+    ledger too: a transaction takes the write lock as it begins, so that what it has read is still true when
+    it commits. A server that is away is waited for, and a transaction that it has lost is run again: a
+    function has no effect but in the database.
     """
 
     def __init__(self, location: LedgerLocation) -> None:
@@ -127,9 +133,11 @@ class Database:
         self._connection = self._engine.connect()
         self._read_engine = self._backend.open_engine(read_only=True)
         self.read_pool = ReadPool(location, max_outage=MAX_OUTAGE)
-        self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self._pieces: deque[_Piece] = deque()
+        #: Whoever has it writes: to wake the ledger's own thread takes longer than many a commit.
+        self._turn = threading.Lock()
+        self._wakeups: queue.SimpleQueue[bool] = queue.SimpleQueue()  # False at the end
         self._deferred: deque[tuple[CompiledStatement, Mapping[str, object]]] = deque()
-        self._joining: deque[_Piece] = deque()
         self._closed = False
         self._close_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run_writer, name="ledger", daemon=True)
@@ -137,31 +145,33 @@ class Database:
 
     def write(self, work: Work[T]) -> T:
         """Run ``work`` in a transaction; return when it is durable."""
-        return self.submit(work).result()
+        return self.submit_joining(work).result()
 
     def submit(self, work: Work[T]) -> Future[T]:
         """Queue ``work`` for a transaction; it is durable when the future is done."""
         future: Future[T] = Future()
-        with self._close_lock:
-            if self._closed:
-                raise LedgerError("the ledger is closed")
-            self._queue.put(_Piece(work, future))  # type: ignore[arg-type]
+        self._append(_Piece(work, future, repeatable=False))  # type: ignore[arg-type]
+        self._wakeups.put(True)
         return future
 
-    def submit_joining(self, work: Work[T]) -> Future[T]:
+    def submit_joining(self, work: Work[T], *, repeatable: bool = False) -> Future[T]:
         """Queue ``work`` for the next transaction, before what is queued later; it causes none by itself.
 
-        It is durable when the future is done. A thread that waits for the result need not wait for others.
+        It is durable when the future is done. To wait for the result causes a transaction. ``repeatable``:
+        the work may be committed twice, so that a transaction of such work alone need not be identified.
         """
-        future: Future[T] = _JoiningFuture(lambda: self.submit(_do_nothing))
+        future: Future[T] = _LedFuture(self._lead)
+        self._append(_Piece(work, future, repeatable))  # type: ignore[arg-type]
+        return future
+
+    def _append(self, piece: _Piece) -> None:
         with self._close_lock:
             if self._closed:
                 raise LedgerError("the ledger is closed")
-            self._joining.append(_Piece(work, future))  # type: ignore[arg-type]
-        return future
+            self._pieces.append(piece)
 
     def defer(self, insert: CompiledStatement, row: Mapping[str, object]) -> None:
-        """Insert a row with the next transaction; a crash before that loses it."""
+        """Insert a row with one of the next transactions; a crash before that loses it."""
         self._deferred.append((insert, row))
 
     def read(self, work: Work[T]) -> T:
@@ -185,48 +195,55 @@ class Database:
     def close(self) -> None:
         """Commit what is queued and close the ledger."""
         with self._close_lock:
-            # Under the lock, so that no work is queued behind the end mark, where it would never run.
+            # Under the lock, so that no work is queued behind the end, where it would never run.
             if self._closed:
                 return
             self._closed = True
-            self._queue.put(None)
+            self._wakeups.put(False)
         self._thread.join()
         self.read_pool.close()
         self._read_engine.dispose()
         self._engine.dispose()
 
     def _run_writer(self) -> None:
-        group: list[_Piece] = []
-        open_ = True
-        try:
-            while open_:
-                open_ = self._take_group(group)
-                self._commit(group)
-                group.clear()
-        except BaseException as error:  # noqa: BLE001 - no caller may wait for a thread that has ended
-            self._fail_all(group, error)
-        self._connection.close()
+        while self._wakeups.get():
+            while self._pieces:
+                self._commit_next()
+        self._commit_next()
+        while self._pieces:
+            self._commit_next()
+        with self._turn:
+            self._connection.close()
 
-    def _take_group(self, group: list[_Piece]) -> bool:
-        """Wait for work, and add what is queued to ``group``; return False at the end mark."""
-        while not group or (len(group) < _MAX_COMMIT_GROUP and not self._queue.empty()):
-            item = self._queue.get()
-            # Queued before it, and what it does may rely on that.
-            group += [self._joining.popleft() for _ in range(len(self._joining))]
-            if item is None:
-                return False
-            group.append(item)
-        return True
+    def _lead(self, future: Future[Any]) -> None:
+        """Commit what is queued, up to the piece of a future; in the main thread let another do so.
+
+        The main thread may be interrupted (Ctrl-C), also between a commit and the word of it.
+        """
+        if threading.current_thread() is threading.main_thread():
+            self._wakeups.put(True)
+            return
+        while not future.done():
+            self._commit_next(future)
+
+    def _commit_next(self, wanted: Future[Any] | None = None) -> None:
+        """Commit the pieces that are queued, or the first of many, unless the wanted one is done by then."""
+        with self._turn:
+            if wanted is not None and wanted.done():
+                return
+            group = [self._pieces.popleft() for _ in range(min(len(self._pieces), _MAX_COMMIT_GROUP))]
+            try:
+                self._commit(group)
+            except BaseException as error:  # noqa: BLE001 - no caller may wait for a writer that has ended
+                self._fail_all(group, error)
 
     def _fail_all(self, group: list[_Piece], error: BaseException) -> None:
-        """Give everything that waits, or is queued later, the error that ended the writer."""
+        """Give everything that waits the error that ended the writer, and queue nothing more."""
         with self._close_lock:
             self._closed = True
-        while not self._queue.empty():
-            item = self._queue.get()
-            if item is not None:
-                group.append(item)
-        group += self._joining
+            self._wakeups.put(False)
+        group += self._pieces
+        self._pieces.clear()
         for piece in group:
             if not piece.future.done():
                 piece.future.set_exception(
@@ -235,7 +252,7 @@ class Database:
 
     def _commit(self, group: list[_Piece]) -> None:
         """Run a group in one transaction, and settle its futures."""
-        deferred = self._take_deferred()
+        deferred = {} if _is_repeatable(group) else self._take_deferred()
         try:
             self._run(group, deferred)
         except Exception as error:  # noqa: BLE001 - every caller must get a disk's failure
@@ -308,7 +325,8 @@ class _Transaction:
                 statement.run_many(self._connection, rows)
             for piece in self._group:
                 piece.result = piece.work(self._connection)
-            self._in_doubt = self._backend.identify(begun)
+            if not _is_repeatable(self._group):
+                self._in_doubt = self._backend.identify(begun)
             below.commit()
         finally:
             self._end(below)
@@ -324,7 +342,3 @@ class _Transaction:
         if self._backend.is_lost(below):
             self._connection.invalidate()
             self._connection.rollback()
-
-
-def _do_nothing(_connection: Connection) -> None:
-    """Be the work of a transaction that commits what joins it."""

@@ -59,7 +59,7 @@ def delete_instance_records(database: Database, task: StoredTask) -> None:
     """Delete the records of an excluded task's instances, whose files are gone."""
 
     def work(connection: Connection) -> None:
-        replace_instances(connection, task.task_id, [])
+        replace_instances(connection, task.task_id, [], {})
         emptied = update(tasks).where(tasks.c.id == task.task_id)
         connection.execute(emptied.values(stored=0, size=0, folder="", proved_at=None, code="study_excluded"))
 

@@ -28,10 +28,16 @@ class InstanceRow:
     path: str | None = None
 
 
-def replace_instances(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
-    """Replace the instances of a task."""
+#: The numbers of SOP Class and Transfer Syntax UIDs in a ledger; none is removed, or given again.
+UidNumbers = dict[str, int | None]
+
+
+def replace_instances(
+    connection: Connection, task_id: int, rows: Sequence[InstanceRow], known: UidNumbers
+) -> UidNumbers:
+    """Replace the instances of a task; return the numbers that were not ``known``, once this is committed."""
     put.DELETE_INSTANCES.run(connection, task_id=task_id)
-    _insert(connection, task_id, rows)
+    return _insert(connection, task_id, rows, known)
 
 
 def stored_totals(connection: Connection, task_id: int) -> tuple[int, int, int]:
@@ -67,21 +73,22 @@ def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> bool
     if before is not None and before.digest is not None:
         return False
     connection.execute(delete(instances).where(known))
-    _insert(connection, task_id, [replace(row, listed=before is not None and bool(before.listed))])
+    _insert(connection, task_id, [replace(row, listed=before is not None and bool(before.listed))], {})
     return True
 
 
-def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
+def _insert(
+    connection: Connection, task_id: int, rows: Sequence[InstanceRow], known: UidNumbers
+) -> UidNumbers:
     # The INSERT first for series, as nearly all are new; the SELECT for the few different UIDs. All are run
     # before a result is looked at: with a server each look is a wait.
     uids_of_series = {row.ref.series_uid for row in rows}
     added = {uid: put.ADD_SERIES.run(connection, task_id=task_id, series_uid=uid) for uid in uids_of_series}
     named = {uid for row in rows for uid in (row.ref.sop_class, row.transfer_syntax) if uid}
-    found = {uid: put.UID_NUMBER.find(connection, uid=uid) for uid in named}
+    found = {uid: put.UID_NUMBER.find(connection, uid=uid) for uid in named - known.keys()}
     series_ids = {uid: new_id(one) or _series_id(connection, task_id, uid) for uid, one in added.items()}
-    numbers = {
-        uid: _first(rows) or new_id(put.ADD_UID.run(connection, uid=uid)) for uid, rows in found.items()
-    }
+    new = {uid: _first(one) or new_id(put.ADD_UID.run(connection, uid=uid)) for uid, one in found.items()}
+    numbers = {**known, **new}
     put.ADD_INSTANCE.run_many(
         connection,
         [
@@ -99,6 +106,7 @@ def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -
             for row in rows
         ],
     )
+    return new
 
 
 def _series_id(connection: Connection, task_id: int, series_uid: str) -> int | None:

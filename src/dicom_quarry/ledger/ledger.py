@@ -16,7 +16,13 @@ from dicom_quarry.ledger import statements as put
 from dicom_quarry.ledger.claims import Claims
 from dicom_quarry.ledger.compiled_statement import CompiledStatement, new_id
 from dicom_quarry.ledger.database import Database
-from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_instances, stored_totals
+from dicom_quarry.ledger.instances import (
+    InstanceRow,
+    UidNumbers,
+    add_instance,
+    replace_instances,
+    stored_totals,
+)
 from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.records import make_request, make_task
 from dicom_quarry.ledger.schema import (
@@ -79,6 +85,17 @@ class TaskResult:
     instances: Sequence[InstanceRow]
 
 
+@dataclass(frozen=True, slots=True)
+class TaskHistory:
+    """The first row that requests a task, 0 if none does, and the latest tries by transport.
+
+    Those are counted that brought no new instance.
+    """
+
+    first_row: int
+    fruitless_rounds: Mapping[str, int]
+
+
 class Ledger:
     """The record of one job.
 
@@ -90,6 +107,8 @@ class Ledger:
 
     def __init__(self, location: LedgerLocation, worker: str = "", *, claims_ahead: int = 16) -> None:
         self.database = Database(location)
+        #: Those that are committed.
+        self._uid_numbers: UidNumbers = {}
         self.claims = Claims(self.database, worker or new_worker_identity(), claims_ahead)
 
     def close(self) -> None:
@@ -192,7 +211,7 @@ class Ledger:
     def add_folders(self, task_id: int, paths: Collection[str]) -> Future[None]:
         """Record folders of an unfinished task; durable before an instance in them is acknowledged."""
         rows = [{"task_id": task_id, "path": path} for path in paths]
-        return self.database.submit_joining(lambda c: put.ADD_FOLDER.run_many(c, rows))
+        return self.database.submit_joining(lambda c: put.ADD_FOLDER.run_many(c, rows), repeatable=True)
 
     def folders_of(self, task_id: int) -> list[str]:
         """Return the folders that may have instances of an unfinished task."""
@@ -225,21 +244,28 @@ class Ledger:
     def conclude_task(self, task_id: int, result: TaskResult, claim: int = 0) -> Future[None]:
         """Conclude a task: store its outcome and its instances in one transaction.
 
-        Callers report the outcome only after the future is done. It raises LedgerError if the task is not
-        waiting.
+        Callers wait for the future, which causes the transaction, and then report the outcome. It raises
+        LedgerError if the task is not waiting.
         """
         outcome = {name: getattr(result, name) for name in _OUTCOME}
         outcome["details"] = json.dumps(dict(result.details))
+        numbers: UidNumbers = {}
 
         def work(connection: Connection) -> None:
             self.claims.end(connection, "task", task_id, claim)
-            concluded = LedgerError(f"task {task_id} is concluded already")
-            put.CONCLUDE_TASK.require_one(connection, concluded, task_id=task_id, **outcome)
+            not_waiting = LedgerError(f"task {task_id} is concluded already")
+            put.CONCLUDE_TASK.require_one(connection, not_waiting, task_id=task_id, **outcome)
             if result.proved_at is not None:
                 put.DELETE_FOLDERS.run(connection, task_id=task_id)
-            replace_instances(connection, task_id, result.instances)
+            numbers.update(replace_instances(connection, task_id, result.instances, self._uid_numbers))
 
-        return self.database.submit(work)
+        def on_done(done: Future[None]) -> None:
+            if done.exception() is None:
+                self._uid_numbers.update(numbers)
+
+        concluded = self.database.submit_joining(work)
+        concluded.add_done_callback(on_done)
+        return concluded
 
     def add_late_instance(self, task_id: int, row: InstanceRow, folder: str) -> None:
         """Record an instance that arrived while its task was not in work.
@@ -264,12 +290,12 @@ class Ledger:
 
         self.database.write(work)
 
-    def fruitless_rounds(self, task_id: int) -> dict[str, int]:
-        """Count the latest tries without a new instance of the task, by transport."""
-        return {
-            row.transport: row.rounds
-            for row in self.database.fetch_all(put.FRUITLESS_ROUNDS, task_id=task_id)
-        }
+    def task_history(self, task_id: int) -> TaskHistory:
+        """Return what is known of a task when the work on it begins."""
+        values = {"task_id": task_id}
+        reads = (put.FIRST_ROW, values), (put.FRUITLESS_ROUNDS, values)
+        ((first,), rounds) = self.database.read_pool.fetch_together(*reads)
+        return TaskHistory(first.row or 0, {row.transport: row.rounds for row in rounds})
 
     def retry(self, codes: Collection[str]) -> int:
         """Let studies and rows with one of these codes wait again; return their number.
@@ -320,9 +346,9 @@ class Ledger:
         """Return the number of the first row that requests a task, 0 if there is none."""
         return self.database.fetch_all(put.FIRST_ROW, task_id=task_id)[0].row or 0
 
-    def cells(self, row: int) -> tuple[str, ...]:
-        """Return the user's own columns of a row."""
-        rows = self.database.fetch_all(put.CELLS, row=row)
+    def cells_of(self, task_id: int) -> tuple[str, ...]:
+        """Return the user's own columns of the first row that requests a task."""
+        rows = self.database.fetch_all(put.CELLS, task_id=task_id)
         return tuple(json.loads(rows[0].cells)) if rows else ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,11 +21,12 @@ MAX_OUTAGE = 600.0
 
 def retry_while_away(backend: Backend, work: Callable[[], T], max_outage: float) -> T:
     """Call ``work`` again while its error is a temporary one, for ``max_outage`` seconds at most."""
-    give_up_at, pause = time.monotonic() + max_outage, 0.1
+    give_up_at, pause = math.inf, 0.1
     while True:
         try:
             return work()
         except Exception as error:
+            give_up_at = min(give_up_at, time.monotonic() + max_outage)
             cause = error.__cause__ if isinstance(error, LedgerError) else error
             if cause is None or not backend.is_temporary(cause) or time.monotonic() + pause > give_up_at:
                 raise

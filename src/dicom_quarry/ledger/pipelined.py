@@ -8,8 +8,9 @@ as this: libpq does the work, through ``psycopg.pq``.
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import psycopg
 from psycopg.adapt import Transformer
@@ -25,10 +26,7 @@ _MAX_QUEUED = 500
 _COMMIT = NumberedText(b"COMMIT", (), (), {})
 
 
-class _Queued(NamedTuple):
-    text: NumberedText
-    values: list[bytes | None]
-    pending: PendingResult
+_Queued = tuple[NumberedText, list[bytes | None], "PendingResult"]
 
 
 class PendingResult:
@@ -93,9 +91,9 @@ class PipelinedConnection(psycopg.Connection[tuple[Any, ...]]):
     def send(self, text: NumberedText, values: Mapping[str, object]) -> PendingResult:
         """Queue a statement; return its result to come."""
         fixed = text.fixed
-        given = [_encode(values[name] if name in values else fixed[name]) for name in text.names]
+        given = [values[name] if name in values else fixed[name] for name in text.names]
         pending = PendingResult(self)
-        self._queue.append(_Queued(text, given, pending))
+        self._queue.append((text, [_ENCODERS[type(value)](value) for value in given], pending))
         if len(self._queue) >= _MAX_QUEUED:
             self.flush()
         return pending
@@ -106,14 +104,17 @@ class PipelinedConnection(psycopg.Connection[tuple[Any, ...]]):
             return
         queue, self._queue, self.has_requirement = self._queue, [], False
         try:
-            results = self._exchange(queue)
+            if len(queue) == 1 and queue[0][0].sql in self._prepared_names:
+                results = self._exchange_one(*queue[0])
+            else:
+                results = self._exchange(queue)
         except BaseException:
             self.close()  # nobody knows which answers are still to come
             raise
-        for one, result in zip(queue, results, strict=False):
+        for (_, _, pending), result in zip(queue, results, strict=False):
             if result.status == ExecStatus.FATAL_ERROR:
                 raise error_from_result(result)
-            one.pending.settle(result)
+            pending.settle(result)
 
     def cursor(self, *args: Any, **options: Any) -> Any:
         """Make a cursor of psycopg, behind what is queued."""
@@ -150,7 +151,7 @@ class PipelinedConnection(psycopg.Connection[tuple[Any, ...]]):
     def _exchange(self, queue: Sequence[_Queued]) -> list[PGresult]:
         """Return the results of the queued statements, up to the first that failed."""
         pgconn, prepared = self.pgconn, self._prepared_names
-        new: list[bytes | None] = []
+        messages: list[bytes | None] = []  # the text that one prepares, None for one that runs
         pgconn.enter_pipeline_mode()
         for text, values, _ in queue:
             name = prepared.get(text.sql)
@@ -158,17 +159,17 @@ class PipelinedConnection(psycopg.Connection[tuple[Any, ...]]):
                 self._name_count += 1
                 name = prepared[text.sql] = b"quarry_%d" % self._name_count
                 pgconn.send_prepare(name, text.sql, text.types)
-                new.append(text.sql)
-            new.append(None)
+                messages.append(text.sql)
+            messages.append(None)
             pgconn.send_query_prepared(name, values)
         pgconn.pipeline_sync()
-        while pgconn.flush():
-            if any(event & select.POLLIN for _, event in self._writable.poll()):
-                pgconn.consume_input()
-        answers = list(self._receive())
+        self._send_all()
+        answers = self._receive(ExecStatus.PIPELINE_SYNC)
         pgconn.exit_pipeline_mode()
+        if len(answers) == len(queue):
+            return answers
         results = []
-        for sql, answer in zip(new, answers, strict=True):
+        for sql, answer in zip(messages, answers, strict=True):
             if sql is None:
                 results.append(answer)
             elif answer.status != ExecStatus.COMMAND_OK:
@@ -177,9 +178,21 @@ class PipelinedConnection(psycopg.Connection[tuple[Any, ...]]):
                     results.append(answer)
         return results
 
-    def _receive(self) -> Iterator[PGresult]:
-        """Yield the answers up to the end of the pipeline."""
-        pgconn, failed = self.pgconn, None
+    def _exchange_one(self, text: NumberedText, values: list[bytes | None], _: object) -> list[PGresult]:
+        """Return the result of one prepared statement, which needs no pipeline."""
+        self.pgconn.send_query_prepared(self._prepared_names[text.sql], values)
+        self._send_all()
+        return self._receive(None)
+
+    def _send_all(self) -> None:
+        while self.pgconn.flush():
+            if any(event & select.POLLIN for _, event in self._writable.poll()):
+                self.pgconn.consume_input()
+
+    def _receive(self, end: ExecStatus | None) -> list[PGresult]:
+        """Return the answers up to the end of a pipeline, or without one up to that of a statement."""
+        pgconn = self.pgconn
+        answers: list[PGresult] = []
         while True:
             while pgconn.is_busy():
                 self._readable.poll()
@@ -187,23 +200,29 @@ class PipelinedConnection(psycopg.Connection[tuple[Any, ...]]):
             answer = pgconn.get_result()
             if answer is None:  # the end of a statement
                 if pgconn.status != ConnStatus.OK:
-                    raise error_from_result(failed) if failed else psycopg.OperationalError("lost")
-            elif answer.status == ExecStatus.PIPELINE_SYNC:
-                return
+                    failed = [one for one in answers if one.status == ExecStatus.FATAL_ERROR]
+                    raise error_from_result(failed[0]) if failed else psycopg.OperationalError("lost")
+                if end is None:
+                    return answers
+            elif answer.status == end:
+                return answers
             else:
-                failed = answer if answer.status == ExecStatus.FATAL_ERROR else failed
-                yield answer
-
-
-def _encode(value: object) -> bytes | None:
-    """Return a value as PostgreSQL reads it in a statement."""
-    if isinstance(value, str):
-        return replace_nul(value).encode()
-    if value is None:
-        return None
-    return b"\\x" + value.hex().encode() if isinstance(value, bytes) else repr(value).encode()
+                answers.append(answer)
 
 
 def replace_nul(text: str) -> str:
     """Return a text with U+FFFD for NUL, which PostgreSQL's text cannot have."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
+
+
+#: How PostgreSQL reads the values of a statement, by their types.
+_ENCODERS: dict[type, Callable[[Any], bytes | None]] = defaultdict(
+    lambda: lambda value: replace_nul(value).encode(),  # words of an enumeration
+    {
+        str: lambda value: replace_nul(value).encode(),
+        int: lambda value: b"%d" % value,
+        float: lambda value: repr(value).encode(),
+        bytes: lambda value: b"\\x" + value.hex().encode(),
+        type(None): lambda _: None,
+    },
+)

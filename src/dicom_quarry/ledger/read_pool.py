@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -30,10 +30,22 @@ class ReadPool:
 
     def fetch_all(self, statement: CompiledStatement, **values: object) -> list[Any]:
         """Return the rows of one statement, as they are committed now."""
+        (rows,) = self.fetch_together((statement, values))
+        return rows
 
-        def fetch() -> list[Any]:
-            with self._borrow() as connection:
-                return statement.fetch_all(connection, **values)
+    def fetch_together(self, *reads: tuple[CompiledStatement, Mapping[str, object]]) -> list[list[Any]]:
+        """Return the rows of each of several statements, for which a server is waited for once."""
+
+        def fetch() -> list[list[Any]]:
+            connection = self._take(check=False)
+            try:
+                results = [(statement, statement.execute(connection, values)) for statement, values in reads]
+                return [list(map(statement.make_row, rows)) for statement, rows in results]
+            except self._backend.errors as error:
+                self._raise_described(error)
+                raise
+            finally:
+                self._give_back(connection)
 
         return retry_while_away(self._backend, fetch, self._max_outage)
 
@@ -72,26 +84,33 @@ class ReadPool:
     @contextmanager
     def _borrow(self, *, check: bool = False) -> Iterator[DriverConnection]:
         """Lend a connection; ``check``: one that works, for rows that cannot be fetched a second time."""
-        try:
-            connection = retry_while_away(self._backend, lambda: self._take(check=check), self._max_outage)
-        except self._backend.errors as error:
-            raise self._backend.describe(error) from error
+        connection = retry_while_away(self._backend, lambda: self._take(check=check), self._max_outage)
         try:
             yield connection
         except self._backend.errors as error:
-            if not self._backend.is_storage_error(error):
-                raise
-            raise self._backend.describe(error) from error
+            self._raise_described(error)
+            raise
         finally:
-            if not self._backend.is_lost(connection):
-                self._idle.append(connection)
-            if self._closed:
-                self.close()
+            self._give_back(connection)
 
     def _take(self, *, check: bool) -> DriverConnection:
-        with suppress(IndexError):
-            while True:
+        while self._idle:
+            with suppress(IndexError):  # another thread was faster
                 connection = self._idle.pop()
                 if not check or self._backend.is_alive(connection):
                     return connection
-        return self._backend.connect(read_only=True)
+        try:
+            return self._backend.connect(read_only=True)
+        except self._backend.errors as error:
+            raise self._backend.describe(error) from error
+
+    def _give_back(self, connection: DriverConnection) -> None:
+        if not self._backend.is_lost(connection):
+            self._idle.append(connection)
+        if self._closed:
+            self.close()
+
+    def _raise_described(self, error: Exception) -> None:
+        """Raise an error as a sentence for the user, unless it is a defect."""
+        if self._backend.is_storage_error(error):
+            raise self._backend.describe(error) from error

@@ -73,7 +73,6 @@ WAITING_WITH_KEYS = CompiledStatement(select(requests.c.row).where(_same_keys))
 CONCLUDE_WITH_KEYS = CompiledStatement(update(requests).where(_same_keys), "state", "code", "details")
 RESOLVE_WITH_KEYS = CompiledStatement(update(requests).where(_same_keys), "state", "note")
 
-CELLS = CompiledStatement(select(requests.c.cells).where(requests.c.row == bindparam("row")))
 
 # -- tasks
 
@@ -139,9 +138,9 @@ TASK_OF_STUDY = CompiledStatement(
     .where(tasks.c.study_uid == bindparam("study_uid"), tasks.c.released_at.is_(None))
     .limit(1)
 )
-FIRST_ROW = CompiledStatement(
-    select(func.min(request_tasks.c.row).label("row")).where(request_tasks.c.task_id == _task_id)
-)
+_first_row = select(func.min(request_tasks.c.row).label("row")).where(request_tasks.c.task_id == _task_id)
+FIRST_ROW = CompiledStatement(_first_row)
+CELLS = CompiledStatement(select(requests.c.cells).where(requests.c.row == _first_row.scalar_subquery()))
 
 ROWS_OF_TASK = CompiledStatement(
     select(request_tasks.c.row).where(request_tasks.c.task_id == _task_id).order_by(request_tasks.c.row)

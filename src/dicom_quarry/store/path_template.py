@@ -59,13 +59,14 @@ _PartRenderer = Callable[[Header, Mapping[str, str]], str]
 class PathTemplate:
     """A parsed pattern; ``tags`` are the attributes that it needs, ``names`` is the rule of the names.
 
-    ``_literals`` are the levels without a field.
+    ``has_columns`` is True if it needs the user's columns; ``_literals`` are the levels without a field.
     """
 
     pattern: str
     names: NameRule
     tags: frozenset[int]
     _literals: frozenset[str]
+    has_columns: bool
     _parts: tuple[str | _PartRenderer, ...]
 
     @classmethod
@@ -93,7 +94,7 @@ class PathTemplate:
                 f"'{pattern}': two instances could get one name; add {{00080018}}, the SOP Instance UID"
             )
         literals = frozenset(level for level in levels[1:] if "\0" not in level)
-        return cls(pattern, names, frozenset(parser.tags), literals, parts)
+        return cls(pattern, names, frozenset(parser.tags), literals, parser.has_columns, parts)
 
     def render(self, header: Header, cells: Mapping[str, str] | None = None) -> PurePosixPath:
         """Make the path of an instance: relative and safe; an empty component becomes ``_``."""
@@ -126,6 +127,7 @@ class _TemplateParser:
         self._names = names
         self.tags: set[int] = set()
         self.is_unique = False
+        self.has_columns = False
 
     def parse_field(self, field: str) -> _PartRenderer:
         if field.startswith("csv:"):
@@ -144,6 +146,7 @@ class _TemplateParser:
         if column not in self._columns:
             known = ", ".join(self._columns) or "none, as there is no table"
             raise ConfigError(f"'{{csv:{column}}}': no such column; columns: {known}")
+        self.has_columns = True
         names = self._names
         return lambda _header, cells: safe_names.distinct(cells.get(column, "").strip(), names)
 
