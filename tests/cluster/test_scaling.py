@@ -12,8 +12,9 @@ import pytest
 from dicom_quarry.cluster import window
 from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.ledger.claim_statements import CLAIM_REQUESTS, CLAIM_TASKS
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.statements import NEXT_DUE, WAITING_REQUESTS, CompiledStatement
+from dicom_quarry.ledger.statements import NEXT_DUE, WAITING_REQUESTS
 
 MANY, FEW = 5000, 200
 
@@ -78,7 +79,7 @@ def test_each_statement_of_a_dispatch_reads_a_few_rows(connection: psycopg.Conne
         (CLAIM_REQUESTS, {**claim, "limit": 50}),
     ]
     for statement, values in statements:
-        sql, fixed = statement.compile_for(connection)
+        sql, fixed = statement.for_stream(connection)
         assert rows_read(connection, sql, {**fixed, **values}) <= FEW, sql
     for text in (window._STUDIES, window._ROWS, window._END):
         values = {"limit": 20, "archive": "main", "number": 1}

@@ -31,11 +31,11 @@ from dicom_quarry.jobs.audit_log import record_run
 from dicom_quarry.jobs.cluster.database import JobRow
 from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.on_complete_queue import OnCompleteQueue
 from dicom_quarry.ledger.outages import MAX_OUTAGE
 from dicom_quarry.ledger.reader import LedgerReader
-from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.model import Task
 from dicom_quarry.store.incoming import open_incoming
 from dicom_quarry.system.file_systems import describe_missing_links, has_hard_links

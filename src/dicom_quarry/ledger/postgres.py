@@ -229,7 +229,8 @@ class PostgresBackend:
             "client_encoding": "UTF8",
         }
         conninfo = connection_string(self._location, settings)
-        connection = PipelinedConnection.connect(conninfo, autocommit=True)  # each BEGIN is explicit
+        # Each BEGIN is explicit. psycopg prepares nothing: at times it forgets all that is prepared.
+        connection = PipelinedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
         connection.adapters.register_loader("numeric", _NumberLoader)
         connection.adapters.register_dumper(str, _TextDumper)
         return connection
