@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import OutcomeStatus, Selection
 from dicom_quarry.outcomes import codes_of
 from tests.ledger.helpers import (
     ARCHIVE,
+    CT,
     attempt,
     begin,
     conclude,
@@ -103,6 +107,22 @@ def test_folders_are_known_until_the_task_is_proved(ledger: Ledger) -> None:
     conclude(ledger, "1.2.2", [stored_row("1.2.2", 1), missing_row("1.2.2", 2)])
     assert ledger.folders_of(task_id(ledger, "1.2.1")) == []
     assert ledger.folders_of(task_id(ledger, "1.2.2")) == ["1.2.2/s"]
+
+
+def test_the_number_of_a_uid_is_remembered_once_it_is_committed(ledger: Ledger, reader: LedgerReader) -> None:
+    begin(ledger, [request(1, "A")])
+    resolve(ledger, request(1, "A"), study(1), study(2), study(3))
+    conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
+
+    def of_class(uid: str, sop_class: str) -> list[InstanceRow]:
+        row = stored_row(uid, 1)
+        return [replace(row, ref=replace(row.ref, sop_class=sop_class))]
+
+    with pytest.raises(Exception, match=r"UNIQUE|duplicate key"):
+        conclude(ledger, "1.2.2", of_class("1.2.2", "1.9") * 2)
+    conclude(ledger, "1.2.2", of_class("1.2.2", "1.8"))
+    conclude(ledger, "1.2.3", of_class("1.2.3", "1.9"))
+    assert [one.ref.sop_class for one in reader.instances(derive)] == [CT, "1.8", "1.9"]
 
 
 # -- another try

@@ -124,8 +124,10 @@ def test_a_commit_in_doubt_is_looked_up_and_not_repeated(
             lambda c: cut if driver_connection(c) is below else driver_connection(c),
         )
         ledger.record_round(1, [attempt(gained=2)]).result(20)
+        ledger.add_folders(1, ["f"]).result(20)  # may be committed twice, and needs no look
     count = select(func.count()).select_from(attempts).where(attempts.c.newly_stored == 2)
     assert ledger.database.read(lambda c: c.scalar(count)) == 1
+    assert ledger.folders_of(1) == ["f"]
     ledger.close()
 
 
