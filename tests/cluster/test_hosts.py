@@ -39,10 +39,10 @@ def count(url: str, table: str) -> int:
 def check_same(one: Path, other: Path) -> None:
     """Two folders have the same files, and the same reports but for the time of the proofs."""
     for read in (command.report, command.studies, command.manifest):
-        tables = [
-            sorted({**row, "quarry_proved_at": ""}.items() for row in read(out)) for out in (one, other)
-        ]
-        assert tables[0] == tables[1]
+        first, second = (
+            sorted(tuple({**row, "quarry_proved_at": ""}.items()) for row in read(out)) for out in (one, other)
+        )
+        assert first == second
     command.check_folder(one)
 
 
