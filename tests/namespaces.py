@@ -21,8 +21,8 @@ from typing import Any, Self
 _NEW_MOUNTS, _NEW_NAME, _NEW_NETWORK = 0x0002_0000, 0x0400_0000, 0x4000_0000
 _PRIVATE = 0x0004_0000 | 0x4000  # MS_PRIVATE, and for all mounts below: MS_REC
 
-#: An Ethernet address that no host of a bridge has.
-_NOBODY = "02:00:00:00:00:01"
+#: Ethernet addresses: of each bridge, and of no host.
+_OURS, _NOBODY = "02:00:00:00:00:02", "02:00:00:00:00:01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ class Network:
         _remove_left_over()
         with ExitStack() as stack:
             stack.callback(self._remove)
-            _ip("link", "add", self._bridge, "type", "bridge")
+            # Of itself a bridge takes the lowest address of its lines: another one when a host is added.
+            _ip("link", "add", self._bridge, "address", _OURS, "type", "bridge")
             for address in (self.archive, self.database):
                 _ip("address", "add", f"{address}/24", "dev", self._bridge)
             _ip("link", "set", self._bridge, "up")
