@@ -36,12 +36,14 @@ def count(url: str, table: str) -> int:
     return 0
 
 
+def _without_times(rows: list[command.Row]) -> list[tuple[tuple[str, str], ...]]:
+    return sorted(tuple({**row, "quarry_proved_at": ""}.items()) for row in rows)
+
+
 def check_same(one: Path, other: Path) -> None:
     """Two folders have the same files, and the same reports but for the time of the proofs."""
     for read in (command.report, command.studies, command.manifest):
-        first, second = (
-            sorted(tuple({**row, "quarry_proved_at": ""}.items()) for row in read(out)) for out in (one, other)
-        )
+        first, second = (_without_times(read(out)) for out in (one, other))
         assert first == second
     command.check_folder(one)
 
