@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SECONDS ?= 300
 NOT_COMPILED := /tests?/|/(pandas|numpy|pyarrow|polars|duckdb|narwhals|playwright|mypy|pip|setuptools)/
 
-.PHONY: audit help install demo test test-hostile test-cluster test-peers archives-page check bench bench-peers bench-large docs notebook screenshots bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
+.PHONY: audit help install demo test test-hostile test-cluster test-peers archives-page check bench bench-peers bench-large docs notebook screenshots bench-receiver bench-transports bench-tables bench-verify bench-cluster soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -84,6 +84,9 @@ bench-transports: $(STAMP) archives ## C-MOVE, C-GET and WADO-RS from one Orthan
 
 soak: $(STAMP) ## long runs: endurance, a million rows, faults with an outage and a crash (an hour)
 	$(BIN)/python -m bench.soak
+
+bench-cluster: $(STAMP) ## workers of a PostgreSQL database on hosts of their own, as root
+	$(BIN)/python -m bench.cluster
 
 bench-verify: $(STAMP) ## quarry verify beside sha256sum, over 100,000 files (3 GB)
 	$(BIN)/python -m bench.verify

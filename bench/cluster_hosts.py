@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -39,7 +39,7 @@ class Run:
     server: float
     workers: float
     archive: float
-    record: int = 0
+    record: int
 
 
 #: The size of the tables and indexes of the newest job, beyond the page that each has when it is empty.
@@ -89,8 +89,9 @@ def _run(site: Site, server: PostgresServer, studies: list[DemoStudy], workers: 
     files = site.files(name)
     began = site.archive.requests("move")[0].time
     spent = [end - start for start, end in zip(before, after, strict=True)]
-    found = Run(len(studies), len(files), sum(files.values()), site.archive.ended_at - began, *spent)
-    return replace(found, record=record)
+    seconds, (of_server, of_workers, of_archive) = site.archive.ended_at - began, spent
+    size = sum(files.values())
+    return Run(len(studies), len(files), size, seconds, of_server, of_workers, of_archive, record)
 
 
 def line_table(server: PostgresServer, network: Network, most: int) -> Table:
