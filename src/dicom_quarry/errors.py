@@ -148,6 +148,10 @@ class OutOfSpace(InstanceRefused):
         super().__init__(message, status=0xA700)
 
 
+class RoomUsedUp(QuarryError):
+    """The files of a job take the room that it may take: no further study is begun."""
+
+
 class LedgerError(QuarryError):
     """The job's ledger cannot be opened or does not fit this version of Quarry."""
 

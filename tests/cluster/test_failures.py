@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from tests.cluster.site import STUDIES, Site
-from tests.e2e.command import quarry
+from tests.e2e.command import Running, quarry
+from tests.e2e.job_runs import accessions
 from tests.peers.process import wait_for
 from tests.postgres_server import PostgresServer
 
@@ -167,3 +168,22 @@ def test_a_worker_with_other_exclusion_lists_leaves_a_job_to_others(site: Site) 
     wait_for(lambda: "exclusion lists here are not those" in quarry("cluster", "status").out, "its word", 60)
     moved = site.archive.moves.total()
     assert moved == len(set(site.archive.moves))
+
+
+def test_a_job_without_room_keeps_no_worker_from_another_job(site: Site) -> None:
+    settings = site.work / "room.toml"
+    settings.write_text("room = 1e-6\n" + (site.work / "quarry.toml").read_text())
+    site.start_worker("W1")
+    assert site.run("full", STUDIES[:1], "--config", settings).code == 0
+    cohort = site.work / "full.csv"
+    cohort.write_text("\n".join(["Accession", *accessions(STUDIES[:6])]) + "\n")
+    command = ["extract", cohort, "--from", "main", "--job", "full", "--to", site.root / "full", "--update"]
+    with Running(site.work / "full.txt", *command, "--config", settings) as watching:
+        text = "job:full: its room of 1e-06 GB is used up (room)"
+        wait_for(lambda: text in quarry("cluster", "status").out, "its word", 60)
+        assert site.run("small", STUDIES[6:]).code == 0
+        assert set(site.outcomes("small")) == {"complete"}
+        moved = site.archive.moves.total()
+        assert quarry("stop", "job:full").code == 0
+        assert watching.wait() == 4, watching.output
+    assert site.archive.moves.total() == moved == 1 + len(STUDIES[6:])

@@ -17,7 +17,7 @@ from dicom_quarry.cluster import job_run, job_runs
 from dicom_quarry.cluster.job_run import open_job_run
 from dicom_quarry.cluster.job_runs import JobRuns
 from dicom_quarry.cluster.worker_metrics import WorkerCounts
-from dicom_quarry.errors import ConfigError, InputError, LedgerError
+from dicom_quarry.errors import ConfigError, InputError, LedgerError, RoomUsedUp
 
 
 class Run:
@@ -71,6 +71,17 @@ def test_what_ends_the_work_on_a_job_leaves_it_to_the_others(
     assert opened == [7], "not at once again"
     assert words in runs.describe_wait()
     assert "DOE" not in runs.describe_wait()
+
+
+def test_a_job_whose_room_is_used_up_stays_open_and_is_named(
+    fail: Callable[[Exception], tuple[JobRuns, list[int]]],
+) -> None:
+    runs, opened = fail(RoomUsedUp("its room of 500 GB is used up"))
+    runs.query_rows(7)
+    runs.query_rows(7)
+    assert opened == [7]
+    assert runs.describe_wait() == "job:trial: its room of 500 GB is used up"
+    assert 7 in runs._open, "others of the worker's threads may be fetching a study for it"
 
 
 def test_a_job_on_a_disk_without_hard_links_is_left_to_others(

@@ -15,7 +15,7 @@ PAGE = Path("docs/options-of-a-job.md")
 
 #: Settings without an option: they are in quarry.toml alone, and change no row.
 WITHOUT_OPTION = {
-    *("tls", "keep_free", "plan_age", "notify", "sign", "metrics", "html", "cluster", "commands"),
+    *("tls", "keep_free", "room", "plan_age", "notify", "sign", "metrics", "html", "cluster", "commands"),
     *("on_complete_parallel", "on_complete_limit", "on_complete_patience"),
 }
 

@@ -62,3 +62,17 @@ def test_it_pauses_and_goes_on_by_itself(work: Path, disk: Path, keep_free: floa
     assert outcomes(job.out) == [("complete", "all_listed_stored")] * 2
     assert len(files(job.out)) == 24
     check_folder(job.out)
+
+
+def test_a_job_begins_no_study_without_room_for_it(work: Path) -> None:
+    with ScriptedArchive(STUDIES) as archive:
+        job = Job(work, archive, accessions(STUDIES[:1]))
+        assert job.run().code == 0
+        job.toml.write_text(f"room = 1e-6\n{job.toml.read_text()}")
+        job.cohort.write_text("\n".join(["Accession", *accessions(STUDIES)]) + "\n")
+        with Running(work / "out.txt", *job.command("--update")) as running:
+            until(running, "its word", lambda: "its room of 1e-06 GB is used up" in running.output)
+            until(running, "status", lambda: status(job.out)["waiting_for"] == "room for the job")
+            running.interrupt()
+            assert running.wait() == 4
+        assert len(archive.requests("move")) == 1

@@ -53,6 +53,7 @@ from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling import circuit_breaker as gates
 from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.scheduling.job_room import JobRoom
 from dicom_quarry.scheduling.shared_state import ProcessState
 from dicom_quarry.scheduling.throttle import ArchiveThrottle, RetrievalPermit
 from dicom_quarry.scheduling.transport_selection import TransportSelector
@@ -185,6 +186,7 @@ class Bench:
             inbound=self.deliveries,
             ledger=self.ledger,
             disk_space=DiskSpaceMonitor(self.path, 0, self.stop, self.board),
+            room=JobRoom(None, int, self.stop, self.board),
             audit_log=self.audit,
             on_task_complete=self.completed.append,
         )

@@ -38,6 +38,7 @@ from dicom_quarry.model import InstanceRef, Listing, Receipt, Sink, Task, Transp
 from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.scheduling.job_room import JobRoom
 from dicom_quarry.scheduling.transport_selection import TransportSelector
 from dicom_quarry.system.shutdown import Shutdown
 from tests.extraction.contexts import query_context
@@ -189,6 +190,7 @@ class Life:
             inbound=self.deliveries,
             ledger=self.ledger,
             disk_space=DiskSpaceMonitor(self.world.folder, 0, self.stop, self.board),
+            room=JobRoom(None, int, self.stop, self.board),
             audit_log=self.audit,
         ), worker
 

@@ -78,6 +78,7 @@ class ExtractOptions(PlanOptions, total=False):
     accept_mismatch: bool
     skip_bad_rows: bool
     keep_free: float
+    room: float | None
     html: bool
     notify: Mapping[str, object]
     on_complete: Texts | None

@@ -138,8 +138,10 @@ class JobRun:
     def fetch_study(self, archive: str) -> None:
         """Fetch the next study from an archive, if there is one.
 
-        Raises JobChanged if the job was given to the workers again before this: it is to be opened again.
+        Raises JobChanged if the job was given to the workers again before this: it is to be opened again; and
+        RoomUsedUp if the room of the job is used up.
         """
+        self._context.room.require()
         claims = self._context.ledger.claims
         for task in claims.take_tasks(time.time(), 1, archive):
             try:
@@ -204,7 +206,8 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
             open_incoming(place.incoming, equipment.identity, place.find_gone_workers())
         )
         note_workers(ledger)
-        context = make_job_context(queries, place, ledger, audit_log, incoming, reader.columns())
+        columns = reader.columns()
+        context = make_job_context(queries, place, ledger, audit_log, incoming, columns, waits_for_room=False)
         commands = _make_commands(context, reader, equipment)
         if queries.settings.command_name:  # this worker, or another one, runs it
             context = replace(context, on_task_complete=_Enqueue(OnCompleteQueue(ledger.database)))

@@ -20,6 +20,7 @@ from dicom_quarry.errors import (
     InputError,
     LedgerError,
     OperatorActionRequired,
+    RoomUsedUp,
     redact,
 )
 from dicom_quarry.jobs.cluster.database import Cluster
@@ -220,6 +221,9 @@ class JobRuns:
         except JobChanged:
             opened.is_changed = True
             self._stop(job, cancel=False)
+        except RoomUsedUp as error:  # the job stays open: others of this worker go on
+            self._left.add(f"job {job}", error, self._label(job))
+            self._wait(_REFUSED_PAUSE)
         except OperatorActionRequired as error:
             self._counts.add_error("archive")
             self._left.add(key, error)
@@ -233,8 +237,10 @@ class JobRuns:
         if is_internal(error):
             _log.error("job %d: internal error, a defect of Quarry\n%s", job, format_trace(error))
         self._counts.add_error("job")
-        name = self._names.get(job)
-        self._left.add(f"job {job}", error, f"job:{name}" if name else "")
+        self._left.add(f"job {job}", error, self._label(job))
+
+    def _label(self, job: int) -> str:
+        return f"job:{self._names[job]}" if job in self._names else ""
 
     def _take(self, job: int) -> _OpenJob | None:
         with self._opening:

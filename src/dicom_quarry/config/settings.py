@@ -309,6 +309,7 @@ class Settings(FrozenModel):
     diagnosis: bool = True
     html: bool = True
     keep_free: Annotated[float, Field(ge=0)] = 1.0
+    room: Annotated[float, Field(gt=0)] | None = None
     give_up_after: Duration | None = None
     plan_age: Duration = 86_400.0
     notify: NotificationSettings = NotificationSettings()
@@ -345,6 +346,11 @@ class Settings(FrozenModel):
     def keep_free_bytes(self) -> int:
         """The bytes that the job leaves free on the disk; ``keep_free`` is in GB."""
         return int(self.keep_free * 1e9)
+
+    @property
+    def room_bytes(self) -> int | None:
+        """The bytes that the job's files may take, None for any number; ``room`` is in GB."""
+        return None if self.room is None else int(self.room * 1e9)
 
 
 def load_commands(path: Path) -> dict[str, str]:

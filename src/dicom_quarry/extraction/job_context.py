@@ -16,6 +16,7 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Receipt
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.scheduling.job_room import JobRoom
 
 
 class InstanceFiles(Protocol):
@@ -58,4 +59,5 @@ class JobContext:
     sink: InboundSink
     instance_files: InstanceFiles
     disk_space: DiskSpaceMonitor
+    room: JobRoom
     on_task_complete: Callable[[int], None] = lambda _: None

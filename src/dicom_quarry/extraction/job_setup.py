@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from dicom_quarry.config.settings import Settings
@@ -15,7 +16,9 @@ from dicom_quarry.jobs.instance_paths import make_path_function
 from dicom_quarry.jobs.naming import recorded_names
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.stored_files import count_stored_bytes
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.scheduling.job_room import JobRoom
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.path_template import PathTemplate
 
@@ -27,8 +30,13 @@ def make_job_context(
     audit_log: AuditLog,
     incoming: Path,
     columns: tuple[str, ...],
+    *,
+    waits_for_room: bool = True,
 ) -> JobContext:
-    """Return the context of an open job; ``incoming`` is the worker's folder, ``columns`` the user's."""
+    """Return the context of an open job; ``incoming`` is the worker's folder, ``columns`` the user's.
+
+    ``waits_for_room``: see JobRoom.
+    """
     settings = queries.settings
     names = recorded_names(ledger.metadata())
     template = PathTemplate.parse(settings.filepath, columns=columns, names=names)
@@ -51,6 +59,13 @@ def make_job_context(
     disk_space = DiskSpaceMonitor(
         folder.out, settings.keep_free_bytes, queries.shutdown, queries.status_board
     )
+    room = JobRoom(
+        settings.room_bytes,
+        partial(count_stored_bytes, ledger.database),
+        queries.shutdown,
+        queries.status_board,
+        waits=waits_for_room,
+    )
     limits_bytes = any(throttle.has_byte_limit for throttle in queries.throttles.values())
     limiter_for = queries.bandwidth_limiter_for if limits_bytes else None
     return JobContext(
@@ -63,6 +78,7 @@ def make_job_context(
         sink=InboundSink(store, inbound, disk_space, limiter_for),
         instance_files=store,
         disk_space=disk_space,
+        room=room,
     )
 
 

@@ -87,6 +87,8 @@ class RetrievalRound:
         Raises ArchiveError and Stopped.
         """
         self._stored_before, self._repeated_before = len(self._inbound.receipts), self._inbound.repeated
+        if not is_repeat:
+            self._context.room.wait()
         for request in requests:
             self._context.disk_space.wait_for_space()
             if request.level is Level.SERIES:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, exists, func, select
 
+from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.schema import folders, instances, request_tasks, series, tasks, uids
@@ -54,6 +55,12 @@ class FileTotals:
 
     files: int
     size: int
+
+
+def count_stored_bytes(database: Database) -> int:
+    """Return the bytes of a job's files, without those of studies that were released."""
+    size = select(func.coalesce(func.sum(tasks.c.size), 0)).where(tasks.c.released_at.is_(None))
+    return int(database.read(lambda connection: connection.scalar(size)) or 0)
 
 
 class StoredFilesReader(LedgerReader):

@@ -54,6 +54,7 @@ _IRRELEVANT_SETTINGS = {
     "protocol",
     "skip_bad_rows",
     "keep_free",
+    "room",
     "give_up_after",
     "plan_age",
     "notify",

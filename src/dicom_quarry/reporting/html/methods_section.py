@@ -20,7 +20,7 @@ from dicom_quarry.version import __version__
 _OF_JOB = (
     *("parallel", "max_studies", "allow_several_patients", "whole_patients", "accept_mismatch"),
     *("skip_bad_rows", "allow_wildcards", "long_identifiers", "hidden_rows", "min_instances", "diagnosis"),
-    *("give_up_after", "keep_free", "plan_age", "portable_names"),
+    *("give_up_after", "keep_free", "room", "plan_age", "portable_names"),
 )
 _OF_ARCHIVE = (
     *("retrieve", "model", "window", "time_zone", "after_window", "parallel", "queries_per_second"),
