@@ -63,6 +63,7 @@ class Sink:
     def __init__(self, name: str, *, expected: bool) -> None:
         self.name, self.expected = name, expected
         self.refusals = RefusalLog()
+        self.totals, self.refused = (2, 100), 1
 
     def expects(self, _: InstanceInfo) -> bool:
         return self.expected
@@ -78,7 +79,9 @@ def test_an_instance_goes_to_the_job_that_requested_it(expecting: str) -> None:
     assert sinks.begin(ARRIVAL) == "first", "the only job"
     with sinks.open(second):
         assert sinks.begin(ARRIVAL) == ("second" if expecting == "second" else "first")
+        assert sinks.totals == (4, 200, 2)
     assert sinks.begin(ARRIVAL) == "first"
+    assert sinks.totals == (4, 200, 2), "what the second one has stored counts still"
 
 
 def test_a_worker_without_a_job_takes_nothing() -> None:
