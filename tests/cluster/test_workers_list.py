@@ -38,8 +38,10 @@ def connection(url: str) -> Iterator[psycopg.Connection]:
 
 
 def silence(connection: psycopg.Connection, name: str, seconds: float) -> None:
+    """Have a worker be silent; the server may have begun later, which is no worker's silence."""
     connection.execute(
-        "UPDATE quarry.workers SET beat = clock_timestamp() - %s * interval '1 s' WHERE name = %s",
+        "UPDATE quarry.workers SET beat = clock_timestamp() - %s * interval '1 s',"
+        " vanished_after = least(vanished_after, 0.001) WHERE name = %s",
         (seconds, name),
     )
 
@@ -160,9 +162,8 @@ def test_the_window_and_the_workers_that_vanished(connection: psycopg.Connection
         )
         enter(connection, "W1", closed)
     enter(connection, "W2", closed)
-    connection.execute(
-        "UPDATE quarry.workers SET beat = beat - interval '31 s', version = '9' WHERE name LIKE 'W2%'"
-    )
+    silence(connection, "W2@host1", 31)
+    connection.execute("UPDATE quarry.workers SET version = '9' WHERE name = 'W2@host1'")
     view = read_cluster_view(connection, url)
     assert "window closed, opens " in text_of(view)
     [archive] = view.archives
