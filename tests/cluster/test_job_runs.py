@@ -32,6 +32,9 @@ class Run:
     def stop(self, *, cancel: bool) -> None:
         assert not cancel
 
+    def describe_command(self) -> str:
+        return ""
+
 
 @pytest.fixture
 def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], tuple[JobRuns, list[int]]]:
