@@ -96,6 +96,8 @@ class Site:
         settle: float = 0.3,
     ) -> None:
         self.work, self.root, self.url = work, work / "root", url
+        #: That of the workers, if their role is another one.
+        self.worker_url = url
         self._settings = f"settle = {settle}\n{settings}"
         self.studies = studies
         self.network = network
@@ -108,7 +110,7 @@ class Site:
     def __enter__(self) -> Self:
         self._stack.enter_context(self.archive)
         self.root.mkdir()
-        self._write_settings(self.work)
+        self.write_settings(self.work)
         assert quarry("cluster", "init", self.url).code == 0
         return self
 
@@ -116,11 +118,11 @@ class Site:
         self.archive.hold, self.archive.keeps = False, ()
         self._stack.close()
 
-    def _write_settings(self, folder: Path, tables: str = "") -> None:
+    def write_settings(self, folder: Path, tables: str = "", url: str = "") -> None:
         peer = f"{self.archive.title}@{self.archive.host}:{self.archive.port}"
         (folder / "quarry.toml").write_text(
             f'[archive.main]\naddress = "{peer}"\n{self._settings}\n'
-            f'[cluster]\nledger = "{self.url}"\nvanished-after = 3\n{tables}\n'
+            f'[cluster]\nledger = "{url or self.url}"\nvanished-after = 3\n{tables}\n'
         )
 
     def host_of(self, title: str) -> Host | None:
@@ -141,7 +143,7 @@ class Site:
         """
         port, folder, host = free_port(), self.work / title, self.host_of(title)
         folder.mkdir(exist_ok=True)
-        self._write_settings(folder, tables)
+        self.write_settings(folder, tables, self.worker_url)
         address = host.address if host else "127.0.0.1"
         if is_known:
             self.archive.destinations[title] = (address, port)
@@ -163,9 +165,11 @@ class Site:
     def run(self, name: str, studies: list[DemoStudy], *options: object) -> Done:
         return quarry(*self.extract(name, studies, *options))
 
-    def start(self, name: str, studies: list[DemoStudy], *options: object) -> Running:
+    def start(
+        self, name: str, studies: list[DemoStudy], *options: object, cwd: Path | None = None
+    ) -> Running:
         """Start it; return at once."""
-        return Running(self.work / f"{name}.txt", *self.extract(name, studies, *options))
+        return Running(self.work / f"{name}.txt", *self.extract(name, studies, *options), cwd=cwd)
 
     def enter(self, name: str, studies: list[DemoStudy], *options: object) -> None:
         """Enter a job in which nothing was fetched yet, while there is no worker."""

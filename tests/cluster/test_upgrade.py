@@ -39,7 +39,8 @@ def run_sql(url: str, sql: str, *values: object) -> list[tuple[object, ...]]:
 
 
 def columns(url: str) -> list[tuple[object, ...]]:
-    return run_sql(
+    policies = run_sql(url, "SELECT policyname, cmd, qual, with_check FROM pg_policies ORDER BY 1")
+    return policies + run_sql(
         url,
         "SELECT table_name, column_name, data_type, column_default, is_nullable"
         " FROM information_schema.columns WHERE table_schema = 'quarry'"
@@ -165,7 +166,7 @@ def test_a_record_that_a_process_works_on_is_left_and_named(url: str, tmp_path: 
         assert "works on it" in reason
     finally:
         lease.release()
-    with pytest.raises(LedgerError, match="have the owner of the database run  quarry cluster upgrade"):
+    with pytest.raises(LedgerError, match="have it upgraded by its role with  quarry cluster upgrade"):
         Ledger(cluster.location(job.number))
     assert api.upgrade_cluster(url) == UpgradeResult(1)
     Ledger(cluster.location(job.number)).close()

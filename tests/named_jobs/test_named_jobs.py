@@ -219,7 +219,7 @@ def test_the_rights_of_the_documentation(work: Path, empty_database: str) -> Non
                 connection.execute(line.replace("job_17", schema).replace("bob", bob))
         assert quarry("status", job.label).code == 1
         refused = quarry("retry", job.label)
-        assert refused.code == 3 and "permission denied" in refused.err
+        assert refused.code == 2 and "its members alone can change it" in refused.err
         foreign = quarry("cluster", "remove", job.label, "--yes")
         assert foreign.code == 2 and f"{job.label} belongs to {anna}, who alone can remove it" in foreign.err
         (work / "quarry.toml").write_text(

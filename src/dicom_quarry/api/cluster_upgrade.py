@@ -32,15 +32,23 @@ _LET_GO = """
 UPDATE quarry.jobs SET stop_request = 'finish'
 WHERE holder_token IS NOT NULL AND with_workers AND stop_request = ''
 """
-_HAS_RECORD = "SELECT to_regclass(%s) IS NOT NULL"
+# None without the rights of the role that made the job.
+_HAS_RECORD = """
+SELECT CASE WHEN coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), true)
+    THEN to_regclass(%(schema)s || '.schema_version') IS NOT NULL END
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeResult:
-    """The number of records that are of this version now, and why others are not."""
+    """The number of records that are of this version now, and why others are not.
+
+    ``others`` is the number of jobs of roles whose members alone can upgrade them.
+    """
 
     jobs: int
     left: tuple[str, ...] = ()
+    others: int = 0
 
 
 def upgrade_cluster(
@@ -117,17 +125,19 @@ def _upgrade_list(cluster: Cluster, connection: Any, found: Versions, target: Re
 
 def _upgrade_jobs(cluster: Cluster, connection: Any) -> UpgradeResult:
     """Upgrade the records of the jobs on which nothing works."""
-    count, left = 0, []
+    count, others, left = 0, 0, []
     for job in cluster.list_all():
         schema = cluster.location(job.number).schema
-        if connection.execute(_HAS_RECORD, (f"{schema}.schema_version",)).fetchone() == (False,):
-            continue  # nothing was extracted for it yet
+        (has_record,) = connection.execute(_HAS_RECORD, {"schema": schema}).fetchone()
+        if not has_record:
+            others += has_record is None  # else nothing was extracted for it yet
+            continue
         reason = _upgrade_job(cluster, connection, job)
         if reason:
             left.append(f"job:{job.name}: {reason}")
         else:
             count += 1
-    return UpgradeResult(count, tuple(left))
+    return UpgradeResult(count, tuple(left), others)
 
 
 def _upgrade_job(cluster: Cluster, connection: Any, job: JobRow) -> str:

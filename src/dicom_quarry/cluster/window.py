@@ -47,10 +47,12 @@ _COMPLETE = sorted(codes_of({OutcomeStatus.COMPLETE}))
 #: Rows that one token stands for, at most.
 ROWS_PER_TOKEN = 50
 
-# A job whose tables another version made, or that was removed, has none.
+# A job whose tables another version made, or that was removed, has none. One of a role of which this worker's
+# is no member is left to other workers.
 _JOBS = """
 SELECT number, weight, command FROM quarry.jobs
-WHERE with_workers AND to_regclass('job_' || number || '.claims') IS NOT NULL
+WHERE with_workers AND CASE WHEN has_schema_privilege(to_regnamespace('job_' || number), 'USAGE')
+    THEN has_table_privilege(to_regclass('job_' || number || '.claims'), 'DELETE') END
 ORDER BY number
 """
 _TOKENS = f"""

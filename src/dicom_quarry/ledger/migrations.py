@@ -83,7 +83,7 @@ def describe_older(found: int) -> str:
     """Return the message about a ledger that others may be working on, in its older version."""
     return (
         f"the record of this job is of an older version of Quarry (ledger {found}, this one writes "
-        f"{schema_version()}): have the owner of the database run  quarry cluster upgrade"
+        f"{schema_version()}): have it upgraded by its role with  quarry cluster upgrade"
     )
 
 

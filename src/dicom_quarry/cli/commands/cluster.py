@@ -84,6 +84,9 @@ def upgrade(url: _Url, password_file: _PasswordFile = None) -> None:
         url, password_file, lambda names: write_line(f"waits until these workers have finished: {names}")
     )
     write_line(f"The records of {api.format_count(result.jobs, 'job')} are of this version")
+    if result.others:
+        jobs = api.format_count(result.others, "job")
+        write_line(f"{jobs} of other roles: have their users type the same command")
     for reason in result.left:
         fail(f"not upgraded: {reason}")
     if result.left:

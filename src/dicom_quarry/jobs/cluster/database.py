@@ -181,6 +181,7 @@ class Cluster:
     def set_weight(self, job: JobRow, weight: float) -> None:
         """Record a job's share of the workers, relative to the other jobs."""
         with self.connected() as connection, connection.transaction():
+            require_member(connection, job)
             record_action(connection, job.name, "weight", f"{weight:g}")
             connection.execute("UPDATE quarry.jobs SET weight = %s WHERE number = %s", (weight, job.number))
 
@@ -228,6 +229,15 @@ class Cluster:
             raise LedgerError(
                 f"the database of the jobs cannot be used ({self.url}): {describe_failure(error)}"
             ) from error
+
+
+def require_member(connection: Any, job: JobRow) -> None:
+    """Raise InputError unless this role may change a job: the server would change nothing, without a word."""
+    found = connection.execute(
+        "SELECT role, pg_has_role(role, 'MEMBER') FROM quarry.jobs WHERE number = %s", (job.number,)
+    ).fetchone()
+    if found and not found[1]:
+        raise InputError(f"job:{job.name} is a job of the role {found[0]}: its members alone can change it")
 
 
 def _describe_older(url: str) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicom_quarry.errors import StartError
-from dicom_quarry.jobs.cluster.database import Cluster, JobRow
+from dicom_quarry.jobs.cluster.database import Cluster, JobRow, require_member
 from dicom_quarry.jobs.cluster.locks import lock_key, try_lock
 from dicom_quarry.jobs.cluster.workers import list_workers
 from dicom_quarry.jobs.place import Holder
@@ -118,9 +118,10 @@ class JobLease:
         self._thread = threading.Thread(target=self._renew_until_ended, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Take the job; raise StartError if another process has it, and LedgerError."""
+        """Take the job; raise StartError if another process has it, InputError for one of another role."""
         self._connection = self._cluster.open_connection()
         try:
+            require_member(self._connection, self._job)
             self._lock_within(_LOCK_TIMEOUT)
             self._take_row()
             start_thread(self._thread)

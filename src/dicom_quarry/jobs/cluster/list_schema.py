@@ -17,7 +17,8 @@ from typing import Any
 #: ``stop_request`` is empty, ``finish`` or ``cancel``. The workers have a job while it is ``with_workers``;
 #: they cancel what they fetch for it if not, and ``cancelled``. ``weight`` is its share of the workers.
 #: ``hand_overs`` counts how often it was given to them with other settings than before. ``command`` is
-#: the name of the command that workers run for its complete studies, or empty.
+#: the name of the command that workers run for its complete studies, or empty. ``role`` is the one that made
+#: it, whose members alone may change the row.
 #:
 #: ``workers``: ``identity`` is in the claims of the worker's process, ``queues`` has the number of studies at
 #: once by queue of the engine, ``beat`` is the last sign of life, ``state`` is empty or what it waits for;
@@ -53,7 +54,8 @@ CREATE TABLE IF NOT EXISTS quarry.jobs (
     cancelled boolean NOT NULL DEFAULT false,
     weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0),
     hand_overs bigint NOT NULL DEFAULT 0,
-    command text NOT NULL DEFAULT ''
+    command text NOT NULL DEFAULT '',
+    role text NOT NULL DEFAULT current_user
 );
 CREATE TABLE IF NOT EXISTS quarry.workers (
     name text PRIMARY KEY,
@@ -95,14 +97,28 @@ CREATE TABLE IF NOT EXISTS quarry.actions (
     action text NOT NULL,
     details text NOT NULL DEFAULT ''
 );
+{policies}
 INSERT INTO quarry.version (version) SELECT {version} WHERE NOT EXISTS (SELECT FROM quarry.version);
+"""
+
+# All roles with the rights for the table may list the jobs; only the members of its role may change one.
+_IS_MEMBER = "EXISTS (SELECT FROM pg_roles WHERE rolname = jobs.role AND pg_has_role(oid, 'MEMBER'))"
+_POLICIES = f"""
+ALTER TABLE quarry.jobs ENABLE ROW LEVEL SECURITY;
+CREATE POLICY anyone_lists ON quarry.jobs FOR SELECT USING (true);
+CREATE POLICY members_add ON quarry.jobs FOR INSERT WITH CHECK ({_IS_MEMBER});
+CREATE POLICY members_change ON quarry.jobs FOR UPDATE USING ({_IS_MEMBER});
+CREATE POLICY members_remove ON quarry.jobs FOR DELETE USING ({_IS_MEMBER});
 """
 
 _FROM_1_TO_2 = """
 ALTER TABLE quarry.version ADD COLUMN revision text NOT NULL DEFAULT '',
     ADD COLUMN upgrade text NOT NULL DEFAULT '';
 ALTER TABLE quarry.jobs ADD COLUMN hand_overs bigint NOT NULL DEFAULT 0,
-    ADD COLUMN command text NOT NULL DEFAULT '';
+    ADD COLUMN command text NOT NULL DEFAULT '',
+    ADD COLUMN role text NOT NULL DEFAULT current_user;
+UPDATE quarry.jobs SET role = pg_get_userbyid(nspowner)
+FROM pg_namespace WHERE nspname = 'job_' || number;
 ALTER TABLE quarry.workers ADD COLUMN revision text NOT NULL DEFAULT '',
     ADD COLUMN idle boolean NOT NULL DEFAULT false,
     ADD COLUMN archives jsonb NOT NULL DEFAULT '{}';
@@ -119,7 +135,7 @@ CREATE TABLE quarry.actions (
 """
 
 #: The statements at index n upgrade the tables of version n + 1 to version n + 2.
-MIGRATIONS: list[str] = [_FROM_1_TO_2]
+MIGRATIONS: list[str] = [_FROM_1_TO_2 + _POLICIES]
 
 
 def list_version() -> int:
@@ -129,7 +145,7 @@ def list_version() -> int:
 
 def create_list(connection: Any) -> None:
     """Make the tables."""
-    connection.execute(TABLES.format(version=list_version()))
+    connection.execute(TABLES.format(version=list_version(), policies=_POLICIES))
 
 
 def upgrade_list(connection: Any, found: int) -> None:

@@ -28,7 +28,7 @@ from dicom_quarry.jobs.checkpoint_store import (
 )
 from dicom_quarry.jobs.cluster.actions import record_action
 from dicom_quarry.jobs.cluster.checkpoints import CheckpointRows
-from dicom_quarry.jobs.cluster.database import Cluster, JobRow
+from dicom_quarry.jobs.cluster.database import Cluster, JobRow, require_member
 from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
 from dicom_quarry.jobs.cluster.locks import AdvisoryLock
 from dicom_quarry.jobs.cluster.tables import (
@@ -101,6 +101,7 @@ class ClusterPlace(JobPlace):
     def request_stop(self, holder: Holder, *, cancel: bool) -> None:  # noqa: ARG002 - the row has it
         """Write the request into the list of jobs, from any host."""
         with self.cluster.connected() as connection, connection.transaction():
+            require_member(connection, self.job)
             self._record_action(connection, "cancel_requested" if cancel else "stop_requested", "")
             connection.execute(
                 "UPDATE quarry.jobs SET stop_request = %s WHERE number = %s AND holder_token IS NOT NULL"
