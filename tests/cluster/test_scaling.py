@@ -36,8 +36,6 @@ _WANTED = "INSERT INTO request_tasks (row, task_id) SELECT n, n FROM generate_se
 CASES = {
     "all wait": ("'waiting'", "NULL"),
     "the first half has ended": ("CASE WHEN n > %(many)s THEN 'waiting' ELSE 'concluded' END", "NULL"),
-    "the second half has ended": ("CASE WHEN n < %(many)s THEN 'waiting' ELSE 'concluded' END", "NULL"),
-    "the first half waits for later": ("'waiting'", "CASE WHEN n < %(many)s THEN 1e11 END"),
     "all but one wait for later": ("'waiting'", "CASE WHEN n < 2 * %(many)s THEN 1e11 END"),
 }
 
