@@ -23,7 +23,7 @@ from dicom_quarry.ledger.location import PostgresLocation
 _SETTINGS = {
     "fsync": "off",
     "shared_buffers": "16MB",
-    "max_connections": "60",
+    "max_connections": "120",
     "log_min_messages": "fatal",
     "autovacuum": "off",
 }
