@@ -32,6 +32,7 @@ from dicom_quarry.extraction.worker import Worker
 from dicom_quarry.jobs.audit_log import AuditFile
 from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.ledger.database import Work
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.ledger import Ledger, TaskResult
 from dicom_quarry.ledger.reader import LedgerReader
@@ -571,9 +572,9 @@ def test_who_took_what_is_written_before_the_ledger_says_so(
     told: list[str] = []
     conclude = bench.ledger.conclude_task
 
-    def concluding(task_id: int, end: TaskResult, claim: int) -> Future[None]:
+    def concluding(task_id: int, end: TaskResult, claim: int, audit: Work[object]) -> Future[None]:
         told.append((bench.path / "audit.csv").read_text())
-        return conclude(task_id, end, claim)
+        return conclude(task_id, end, claim, audit)
 
     monkeypatch.setattr(bench.ledger, "conclude_task", concluding)
     bench.replies = [sends(*LISTED.instances)]

@@ -262,7 +262,7 @@ def test_nothing_is_written_where_nothing_waits(worker: Open, monkeypatch: pytes
     ledger = worker("first")
     enter(ledger, 1)
     ledger.postpone_task(1, NOW + 5)
-    monkeypatch.setattr(ledger.database, "submit", lambda _: pytest.fail("a transaction"))
+    monkeypatch.setattr(ledger.database, "_append", lambda _: pytest.fail("a transaction"))
     assert ledger.claims.take_tasks(NOW, 1) == []
     assert ledger.claims.take_requests(1) == []
     ledger.claims.free(lambda _: True)
@@ -276,7 +276,7 @@ def test_studies_that_are_claimed_with_their_rows_cost_no_transaction(
     begin(ledger, [request(1, "A1")])
     (row,) = ledger.claims.take_requests(1)
     ledger.resolve_request(row, ARCHIVE, [(study(1), Selection())]).result()
-    monkeypatch.setattr(ledger.database, "submit", lambda _: pytest.fail("a transaction"))
+    monkeypatch.setattr(ledger.database, "_append", lambda _: pytest.fail("a transaction"))
     monkeypatch.setattr(ledger.database, "fetch_all", lambda *_, **__: pytest.fail("a query"))
     assert len(ledger.claims.take_tasks(NOW, 1)) == 1
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
 
+from dicom_quarry.errors import LedgerError
+from dicom_quarry.jobs.cluster.tables import AuditTable, create_tables
 from dicom_quarry.ledger.backend import driver_connection
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.pipelined import PipelinedConnection
 from dicom_quarry.ledger.postgres import PostgresBackend
 from dicom_quarry.ledger.statements import METADATA
-from tests.ledger.helpers import attempt, begin, conclude, request, resolve, stored_row, study, task_id
+from tests.ledger.helpers import attempt, begin, conclude, end, request, resolve, stored_row, study, task_id
 from tests.postgres_server import PostgresServer
 
 
@@ -68,6 +71,21 @@ def test_a_study_costs_a_few_waits_for_the_server(ledger: Ledger, monkeypatch: p
         "folders": 1,
         "task of the study, and conclude": 3,
     }
+
+
+def test_the_audit_line_of_an_outcome_is_in_its_transaction(ledger: Ledger) -> None:
+    ledger.database.write(create_tables)
+    audit, rows = AuditTable(ledger.database, ""), [stored_row("1.2.1", 1)]
+    resolve(ledger, request(1, "A1"), study(1))
+    lines: list[int] = []
+    count = text("SELECT count(*) FROM audit")
+    for _ in range(2):
+        line = audit.write_with("study", study(1))
+        concluded = ledger.conclude_task(1, end("all_listed_stored", {"instances": 1}, rows), 0, line)
+        with suppress(LedgerError):  # the second time it is concluded already
+            concluded.result()
+        lines += ledger.database.read(lambda c: c.scalars(count).all())
+    assert lines == [1, 1]
 
 
 def test_what_is_prepared_stays_prepared(ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ from dicom_quarry.extraction.refusals import Refusal
 from dicom_quarry.extraction.retry_policy import Finish
 from dicom_quarry.extraction.task_result import build_task_result
 from dicom_quarry.extraction.task_snapshot import Round
+from dicom_quarry.ledger.database import Work
 from dicom_quarry.ledger.ledger import REFUSED, TaskResult
 from dicom_quarry.model import Listing, OutcomeStatus, Task
 from dicom_quarry.outcomes import CATALOGUE
@@ -39,7 +40,7 @@ class StudyCommit:
     def write(
         self, finish: Finish, inbound: InboundStudy, listing: Listing | None, rounds: Sequence[Round]
     ) -> tuple[Finish, TaskResult, Future[None]]:
-        """Make the files durable, then the line of the audit log; the future is that of the outcome.
+        """Make the files durable; the future is that of the outcome, with the line of the audit log.
 
         ``listing`` is None if the archive never returned one. Raises NotDurable and LedgerError.
         """
@@ -48,8 +49,8 @@ class StudyCommit:
             listing = None  # an excluded study has no missing instances
         finish = self._with_refusals(finish, inbound, listing)
         result = build_task_result(finish, inbound, listing, self.context.path_of, now=time.time())
-        self._write_audit(result, rounds)
-        concluded = self.context.ledger.conclude_task(self.task.task_id, result, self.task.claim)
+        audit = self._write_audit(result, rounds)
+        concluded = self.context.ledger.conclude_task(self.task.task_id, result, self.task.claim, audit)
         return finish, result, concluded
 
     def _sync(self, inbound: InboundStudy) -> None:
@@ -70,8 +71,8 @@ class StudyCommit:
         refused = self.context.sink.refusals.reasons_of(missing) if missing else {}
         return replace(finish, details={**finish.details, REFUSED: refused}) if refused else finish
 
-    def _write_audit(self, result: TaskResult, rounds: Sequence[Round]) -> None:
-        self.context.audit_log.write(
+    def _write_audit(self, result: TaskResult, rounds: Sequence[Round]) -> Work[object]:
+        return self.context.audit_log.write_with(
             "study",
             self.task.study,
             archive=self.archive,

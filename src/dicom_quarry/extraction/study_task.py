@@ -304,7 +304,7 @@ class StudyTask:
         self._ending = inbound, self._worker.ending.submit(self._commit, finish, inbound)
 
     def _commit(self, finish: Finish, inbound: InboundStudy) -> tuple[Finish, TaskResult]:
-        """Make the files durable, then the line of the audit log, then the outcome.
+        """Make the files durable, then the outcome, with or after the line of the audit log.
 
         Instances that arrive meanwhile are recorded behind the outcome. Raises NotDurable and LedgerError.
         """

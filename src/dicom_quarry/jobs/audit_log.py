@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Self
 
 from dicom_quarry.errors import LedgerError, LedgerFull
+from dicom_quarry.ledger.database import Work, do_nothing
 from dicom_quarry.ledger.views import Counts
 from dicom_quarry.model import Study
 from dicom_quarry.system.csv_cells import escape_cell
@@ -71,11 +72,25 @@ class AuditLog(ABC):
 
     def write(self, event: str, study: Study | None = None, **values: object) -> None:
         """Append a line, durably; ``values`` are by column. Raises LedgerError."""
+        self._append_durably(self._make_cells(event, study, values))
+
+    def write_with(self, event: str, study: Study, **values: object) -> Work[object]:
+        """Append a line, durably, at the latest by the function that is returned: see ``write``.
+
+        The function is for the ledger's transaction with the same event.
+        """
+        return self._append_with(self._make_cells(event, study, values))
+
+    def _make_cells(self, event: str, study: Study | None, values: dict[str, object]) -> list[str]:
         if study is not None:
             values |= {"study_uid": study.study_uid, "patient_id": study.patient_id}
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": now, "event": event, **self._constant_values, **values}
-        self._append_durably([escape_cell(str(line.get(name, ""))) for name in COLUMNS])
+        return [escape_cell(str(line.get(name, ""))) for name in COLUMNS]
+
+    def _append_with(self, cells: Sequence[str]) -> Work[object]:
+        self._append_durably(cells)
+        return do_nothing
 
     @abstractmethod
     def close(self) -> None:

@@ -63,6 +63,11 @@ T = TypeVar("T")
 
 Work = Callable[[Connection], T]
 
+
+def do_nothing(_connection: Connection) -> None:
+    """Be work without an effect."""
+
+
 _DeferredRows = dict[CompiledStatement, list[Mapping[str, object]]]
 
 

@@ -15,7 +15,7 @@ from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import statements as put
 from dicom_quarry.ledger.claims import Claims
 from dicom_quarry.ledger.compiled_statement import CompiledStatement, new_id
-from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.database import Database, Work, do_nothing
 from dicom_quarry.ledger.instances import (
     InstanceRow,
     UidNumbers,
@@ -241,8 +241,10 @@ class Ledger:
 
         self.database.write(work)
 
-    def conclude_task(self, task_id: int, result: TaskResult, claim: int = 0) -> Future[None]:
-        """Conclude a task: store its outcome and its instances in one transaction.
+    def conclude_task(
+        self, task_id: int, result: TaskResult, claim: int = 0, audit: Work[object] = do_nothing
+    ) -> Future[None]:
+        """Conclude a task: store its outcome and its instances in one transaction, with the ``audit`` line.
 
         Callers wait for the future, which causes the transaction, and then report the outcome. It raises
         LedgerError if the task is not waiting.
@@ -252,6 +254,7 @@ class Ledger:
         numbers: UidNumbers = {}
 
         def work(connection: Connection) -> None:
+            audit(connection)
             self.claims.end(connection, "task", task_id, claim)
             not_waiting = LedgerError(f"task {task_id} is concluded already")
             put.CONCLUDE_TASK.require_one(connection, not_waiting, task_id=task_id, **outcome)

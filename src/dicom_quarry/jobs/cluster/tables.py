@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Column, Connection, Identity, MetaData, Table
 
 from dicom_quarry.jobs.audit_log import COLUMNS, AuditLog
 from dicom_quarry.ledger.compiled_statement import CompiledStatement
-from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.database import Database, Work
 from dicom_quarry.ledger.location import PostgresLocation
 from dicom_quarry.ledger.read_pool import ReadPool
 
@@ -51,8 +51,8 @@ def create_tables(connection: Connection) -> None:
 class AuditTable(AuditLog):
     """The audit log in a table of the job's schema.
 
-    A line is committed before the ledger records the same event, in an earlier transaction of the same
-    writer: a line is never missing, and lines have the order of their commits.
+    A line is committed before the ledger records the same event, or in the same transaction: a line is never
+    missing, and lines have the order of their commits.
     """
 
     def __init__(self, database: Database, protocol: str) -> None:
@@ -63,10 +63,13 @@ class AuditTable(AuditLog):
         """Do nothing: each line is committed, and the ledger has the connection."""
 
     def _append_durably(self, cells: Sequence[str]) -> None:
+        self._database.write(self._append_with(cells))
+
+    def _append_with(self, cells: Sequence[str]) -> Work[object]:
         # As in a file: what is no text is escaped, and not refused.
         texts = [cell.encode("utf-8", "backslashreplace").decode() for cell in cells]
         line = dict(zip(COLUMNS, texts, strict=True))
-        self._database.write(lambda connection: _INSERT_AUDIT.run(connection, **line))
+        return lambda connection: _INSERT_AUDIT.run(connection, **line)
 
 
 class _Lines(AuditLog):
