@@ -38,6 +38,7 @@ def test_workers_that_define_the_command_run_it_once_for_each_study(site: Site) 
     assert {row["on_complete"] for row in studies(site.root / "trial")} == {"done"}
 
 
+@pytest.mark.cluster
 def test_without_such_a_worker_the_studies_wait_and_both_say_so(site: Site) -> None:
     table, notes, _ = write_command(site)
     site.start_worker("W1")

@@ -234,7 +234,9 @@ class Cluster:
 def require_member(connection: Any, job: JobRow) -> None:
     """Raise InputError unless this role may change a job: the server would change nothing, without a word."""
     found = connection.execute(
-        "SELECT role, pg_has_role(role, 'MEMBER') FROM quarry.jobs WHERE number = %s", (job.number,)
+        "SELECT role, EXISTS (SELECT FROM pg_roles WHERE rolname = role AND pg_has_role(oid, 'MEMBER'))"
+        " FROM quarry.jobs WHERE number = %s",
+        (job.number,),
     ).fetchone()
     if found and not found[1]:
         raise InputError(f"job:{job.name} is a job of the role {found[0]}: its members alone can change it")
