@@ -20,7 +20,7 @@ from dicom_quarry.extraction.job_setup import make_job_context
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.extraction.unsynced_files import track_writer
-from dicom_quarry.extraction.watcher import Watcher, hand_over, have_work
+from dicom_quarry.extraction.watcher import Watcher, have_work
 from dicom_quarry.extraction.worker import JobSinks, open_worker
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
@@ -234,12 +234,8 @@ class Runner:
             if queries.exclusions:
                 update_stored_exclusions(context, reader)
             if is_watched := have_work(queries, folder, ledger, reader.counts()):
-                hand_over(queries, folder, ledger, retried or self._describe_run(ledger))
-                estimator = self._make_estimator(reader)
-                watcher = Watcher(queries, self._publisher, folder, reader, ledger, estimator)
-                counts = watcher.watch()
-                if queries.exclusions:  # for what was in transfer when the list changed
-                    update_stored_exclusions(context, reader)
+                watcher = Watcher(context, self._publisher, reader, self._make_estimator(reader))
+                counts = watcher.watch(retried or self._describe_run(ledger))
                 if not watcher.leaves_command(counts):
                     return JobResult(folder, counts)
             with self._start_on_complete(context) as on_complete:

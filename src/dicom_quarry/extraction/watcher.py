@@ -8,7 +8,9 @@ from contextlib import suppress
 from hashlib import sha256
 
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.query_context import QueryContext
+from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.progress import ProgressMeter, TimeEstimator
@@ -24,8 +26,9 @@ _INTERVAL = 0.5
 _WORKERS_INTERVAL = 5.0
 
 
-def hand_over(queries: QueryContext, folder: JobPlace, ledger: Ledger, details: str) -> None:
+def _hand_over(context: JobContext, details: str) -> None:
     """Give a job to the workers, who open it again if they would work on it in another way now."""
+    queries, ledger = context.queries, context.ledger
     exclusions = queries.exclusions.digest
     ledger.set_metadata(exclusions=exclusions)  # workers read the lists, too
     metadata = ledger.metadata()
@@ -34,7 +37,7 @@ def hand_over(queries: QueryContext, folder: JobPlace, ledger: Ledger, details: 
     is_changed = metadata.get("handed_over") != basis
     if is_changed:
         ledger.set_metadata(handed_over=basis)
-    folder.hand_over(details, is_changed=is_changed, command=queries.settings.command_name)
+    context.folder.hand_over(details, is_changed=is_changed, command=queries.settings.command_name)
 
 
 def have_work(queries: QueryContext, folder: JobPlace, ledger: Ledger, counts: Counts) -> bool:
@@ -51,27 +54,30 @@ class Watcher:
 
     def __init__(
         self,
-        queries: QueryContext,
+        context: JobContext,
         publisher: ProgressPublisher,
-        folder: JobPlace,
         reader: LedgerReader,
-        ledger: Ledger,
         estimator: TimeEstimator,
     ) -> None:
-        self._queries = queries
+        self._context = context
+        self._queries = queries = context.queries
         self._publisher = publisher
-        self._folder = folder
+        self._folder = context.folder
         self._reader = reader
         self._estimator = estimator
         self._command = queries.settings.command_name
-        self._on_complete = OnCompleteQueue(ledger.database)
+        self._on_complete = OnCompleteQueue(context.ledger.database)
         #: True once the workers have done what they can; False if the user has let go.
         self._has_ended = False
         self._looked_at = time.monotonic()
         self._has_workers = True
 
-    def watch(self) -> Counts:
-        """Return the counts at the end; the workers go on if the user lets go. Raises LedgerError."""
+    def watch(self, details: str) -> Counts:
+        """Give the job to the workers, and return the counts at the end; ``details`` are recorded.
+
+        The workers go on if the user lets go. Raises LedgerError.
+        """
+        _hand_over(self._context, details)
         label = self._folder.label
         self._queries.status_board.report(
             f"the workers of the database fetch the studies. Ctrl-C lets go of {label}; to stop it:  quarry "
@@ -84,6 +90,8 @@ class Watcher:
                 self._queries.shutdown.wait_unless_stopping(_INTERVAL)
             self._has_ended = True
         self._publisher.finish(self._folder)
+        if self._queries.exclusions:  # for what was in transfer when the list changed
+            update_stored_exclusions(self._context, self._reader)
         return self._reader.counts()
 
     def leaves_command(self, counts: Counts) -> bool:
