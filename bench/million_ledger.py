@@ -12,7 +12,8 @@ from statistics import median
 
 from sqlalchemy import Connection, insert, update
 
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.local_place import create_local
 from dicom_quarry.ledger.instances import InstanceRow

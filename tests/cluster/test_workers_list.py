@@ -11,7 +11,7 @@ import pytest
 
 from dicom_quarry.cluster.engine_schema import create_schema
 from dicom_quarry.cluster.lease_state import LeaseState
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.cluster.workers import (
     Registration,

@@ -9,7 +9,7 @@ import pytest
 
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList, read_exclusions
 from dicom_quarry.cohort.read_options import ReadOptions
-from dicom_quarry.config.settings import ExclusionFile
+from dicom_quarry.config.exclusion_files import ExclusionFile
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 from tests.cohort.workbooks import EIGHT_DIGITS, GENERAL, LITERAL, number, sheet, text, workbook

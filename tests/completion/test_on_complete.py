@@ -10,7 +10,8 @@ from typing import cast
 import pytest
 
 from dicom_quarry.completion.on_complete import OnCompleteRunner
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.jobs.audit_log import AuditFile
 from dicom_quarry.jobs.local_place import create_local

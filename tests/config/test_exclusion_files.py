@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.config import site_policy
-from dicom_quarry.config.settings import ExclusionFile, Settings, load_settings
+from dicom_quarry.config.exclusion_files import ExclusionFile
+from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.config.site_policy import load_site_policy
 from dicom_quarry.errors import ConfigError
 

@@ -15,7 +15,8 @@ import pytest
 
 from dicom_quarry import api
 from dicom_quarry.config import site_policy
-from dicom_quarry.config.settings import ArchiveProfile, Limits, load_settings
+from dicom_quarry.config.archive_profile import ArchiveProfile, Limits
+from dicom_quarry.config.settings import load_settings
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError, InputError, StartError
 from dicom_quarry.extraction.query_context import make_query_context

@@ -10,7 +10,8 @@ import pytest
 
 from dicom_quarry.archive.base import RetrieveResult, StudyQueryResult, Verdict
 from dicom_quarry.archive.dimse.status import describe, interpret_move
-from dicom_quarry.config.settings import Limits, load_settings
+from dicom_quarry.config.archive_profile import Limits
+from dicom_quarry.config.settings import load_settings
 from dicom_quarry.config.time_window import Schedule, parse_schedule
 from dicom_quarry.diagnosis.access_request import render_access_request
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus

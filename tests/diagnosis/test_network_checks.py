@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.time_window import Schedule
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.diagnosis.network_checks import check_network

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dicom_quarry.archive.base import StudyQueryResult
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, Findings, ModelName, StepStatus
 from dicom_quarry.diagnosis.query_checks import StudyQueryCheck
 from dicom_quarry.errors import QueryFailed

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dicom_quarry.config.archive_profile import ArchiveProfile
 from dicom_quarry.config.cluster import ClusterSettings
 from dicom_quarry.config.credentials import HttpSettings, TlsFiles
 from dicom_quarry.config.notifications import NotificationSettings
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.model import OutcomeStatus
 
 ROOT = Path(__file__).parent.parent.parent

@@ -8,7 +8,8 @@ import random
 import time
 from pathlib import Path
 
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.instance_paths import make_path_function
 from dicom_quarry.jobs.local_place import create_local

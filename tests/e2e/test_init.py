@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.config.settings import (
-    DEFAULT_FILEPATH,
-    DEFAULT_LOCAL,
-    ArchiveProfile,
-    load_settings,
-    read_toml,
-)
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import DEFAULT_FILEPATH, DEFAULT_LOCAL, load_settings
+from dicom_quarry.config.toml_file import read_toml
 from tests.config.test_niffler import files
 from tests.e2e.command import quarry
 from tests.e2e.test_terminal import Terminal

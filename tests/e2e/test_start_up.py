@@ -99,7 +99,11 @@ def test_what_looks_at_a_job_loads_none_of_its_machinery(demo_web: Site) -> None
         assert done.code == 0, done.out + done.err
         assert not needless(done, *JOB, *HTTP, *DIMSE, *RECEIVER, *OWN, "xlsxwriter"), verb
     assert not needless(
-        quarry("status", "out"), "pydicom", "dicom_quarry.config.settings", "dicom_quarry.store"
+        quarry("status", "out"),
+        "pydicom",
+        "dicom_quarry.config.settings",
+        "dicom_quarry.config.archive_profile",
+        "dicom_quarry.store",
     )
 
 

@@ -20,7 +20,7 @@ from dicom_quarry.archive.base import (
     StudyQueryResult,
     Verdict,
 )
-from dicom_quarry.config.settings import ArchiveProfile
+from dicom_quarry.config.archive_profile import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundStudies

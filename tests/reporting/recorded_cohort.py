@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, insert, update
 
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.local_place import create_local
 from dicom_quarry.ledger.ledger import Ledger

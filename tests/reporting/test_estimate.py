@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.config.time_window import Schedule, parse_schedule
 from dicom_quarry.model import Study
 from dicom_quarry.reporting.estimate import (

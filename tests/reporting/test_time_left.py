@@ -11,7 +11,7 @@ from operator import add
 
 import pytest
 
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.jobs.progress import TimeLeft
 from dicom_quarry.ledger.views import Counts, StudyGroup
 from dicom_quarry.model import OutcomeStatus

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.host_state import HostState
 from dicom_quarry.scheduling.shared_state import Clock

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.archive.base import RetrieveResult, Verdict
-from dicom_quarry.config.settings import ArchiveProfile, Limits
+from dicom_quarry.config.archive_profile import ArchiveProfile, Limits
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import OperatorActionRequired, Unreachable
 from dicom_quarry.jobs.progress import StatusBoard

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dicom_quarry.archive.base import RetrieveMonitor, RetrieveRequest, RetrieveResult, StudyQueryResult
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.errors import (
     ArchiveError,
     ConnectionLost,

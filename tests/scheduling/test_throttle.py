@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dicom_quarry.archive.base import RetrieveResult, Verdict
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.host_state import HostState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.shared_state import Clock, ProcessState
 from dicom_quarry.scheduling.throttle import ArchiveThrottle

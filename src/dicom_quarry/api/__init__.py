@@ -78,10 +78,10 @@ if TYPE_CHECKING:
     from dicom_quarry.config.scaffold import ScaffoldOptions as ScaffoldOptions
     from dicom_quarry.config.scaffold import render_config as render_config
     from dicom_quarry.config.settings import DEFAULT_LOCAL as DEFAULT_LOCAL
-    from dicom_quarry.config.settings import FILE_NAME as FILE_NAME
     from dicom_quarry.config.settings import Settings as Settings
     from dicom_quarry.config.settings import load_settings as load_settings
     from dicom_quarry.config.time_window import parse_schedule as parse_schedule
+    from dicom_quarry.config.toml_file import FILE_NAME as FILE_NAME
     from dicom_quarry.diagnosis.context import CheckStep as CheckStep
     from dicom_quarry.diagnosis.context import StepStatus as StepStatus
     from dicom_quarry.extraction.runner import JobResult as JobResult
@@ -249,11 +249,11 @@ EXPORTS = {
     ),
     "config.settings": (
         "DEFAULT_LOCAL",
-        "FILE_NAME",
         "Settings",
         "load_settings",
     ),
     "config.time_window": ("parse_schedule",),
+    "config.toml_file": ("FILE_NAME",),
     "diagnosis.context": (
         "CheckStep",
         "StepStatus",

@@ -9,9 +9,10 @@ from functools import reduce
 from operator import and_
 from pathlib import Path
 
-from dicom_quarry.config.settings import FILE_NAME, Settings, load_settings
+from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.config.site_policy import load_site_policy
 from dicom_quarry.config.time_window import Schedule
+from dicom_quarry.config.toml_file import FILE_NAME
 from dicom_quarry.diagnosis.access_request import render_access_request
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, RequestLimits, StepStatus
 from dicom_quarry.diagnosis.runner import run_checks

@@ -48,7 +48,7 @@ def find_default_job() -> DefaultJob | None:
 
     Raises ConfigError for a quarry.toml that cannot be read.
     """
-    from dicom_quarry.config.settings import FILE_NAME, read_toml  # what shows a job needs no settings
+    from dicom_quarry.config.toml_file import FILE_NAME, read_toml  # what shows a job needs no settings
 
     settings = Path(FILE_NAME)
     to = read_toml(settings).get("to") if settings.is_file() else None
@@ -62,7 +62,7 @@ def find_default_job() -> DefaultJob | None:
 
 def configured_archives() -> list[str]:
     """Return the names of the archives in ./quarry.toml; raises ConfigError if it cannot be read."""
-    from dicom_quarry.config.settings import FILE_NAME, read_toml  # what shows a job needs no settings
+    from dicom_quarry.config.toml_file import FILE_NAME, read_toml  # what shows a job needs no settings
 
     settings = Path(FILE_NAME)
     archives = read_toml(settings).get("archive") if settings.is_file() else None

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.api.notebook import JobOutput
-from dicom_quarry.config.settings import (
-    FILE_NAME,
-    ArchiveProfile,
-    Settings,
-    load_commands,
-    validate_model,
-)
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings, load_commands
+from dicom_quarry.config.toml_file import FILE_NAME, validate_model
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.jobs.opened_job import open_job

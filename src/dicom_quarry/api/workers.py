@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_quarry.completion.worker_commands import WorkerCommand
-from dicom_quarry.config.settings import FILE_NAME, load_settings, read_toml
+from dicom_quarry.config.settings import load_settings
+from dicom_quarry.config.toml_file import FILE_NAME, read_toml
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.jobs.observer import JobObserver

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dicom_quarry.cohort.exclusion_table import IDENTIFIER_LABELS, read_exclusion_table
 from dicom_quarry.cohort.read_options import DEFAULT_READ_OPTIONS, ReadOptions, Rewrite, list_candidates
-from dicom_quarry.config.settings import ExclusionFile
+from dicom_quarry.config.exclusion_files import ExclusionFile
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 from dicom_quarry.plurals import format_count

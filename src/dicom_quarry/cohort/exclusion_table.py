@@ -22,7 +22,7 @@ from dicom_quarry.cohort.headers import (
 from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.cohort.similar_headers import find_possible_keyword, find_similar_keyword
 from dicom_quarry.cohort.table import InputTable, open_table
-from dicom_quarry.config.settings import ExclusionFile
+from dicom_quarry.config.exclusion_files import ExclusionFile
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request
 from dicom_quarry.system.text_safety import escape_text

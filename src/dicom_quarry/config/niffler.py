@@ -15,9 +15,11 @@ from typing import Any
 from pydicom.datadict import tag_for_keyword
 
 from dicom_quarry.config import time_window
+from dicom_quarry.config.archive_profile import ArchiveProfile
 from dicom_quarry.config.layouts import LAYOUTS, resolve_layout
 from dicom_quarry.config.notifications import NotificationSettings
-from dicom_quarry.config.settings import ArchiveProfile, Settings, validate_model
+from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.toml_file import validate_model
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
 

@@ -17,17 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from dicom_quarry.config.settings import (
-    ArchiveAddress,
-    ArchiveProfile,
-    ExclusionFiles,
-    Limits,
-    as_list,
-    normalize_keys,
-    parse_exclusion_files,
-    read_toml,
-    validate_model,
-)
+from dicom_quarry.config.archive_profile import ArchiveAddress, ArchiveProfile, Limits
+from dicom_quarry.config.exclusion_files import ExclusionFiles, as_list, parse_exclusion_files
+from dicom_quarry.config.toml_file import normalize_keys, read_toml, validate_model
 from dicom_quarry.errors import ConfigError, StartError
 from dicom_quarry.model import AE, BaseUri, Transport
 from dicom_quarry.system.addresses import IPAddress, identify_computer, normalize_host, resolve, wait_for_name

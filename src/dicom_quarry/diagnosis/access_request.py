@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dicom_quarry.config.settings import ArchiveProfile, Limits, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile, Limits
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import DEFAULT_QUERIES_PER_ROW
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.diagnosis.network_checks import find_our_address

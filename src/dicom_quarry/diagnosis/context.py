@@ -12,7 +12,8 @@ from typing import Literal
 
 from dicom_quarry.archive.dimse.archive import DimseArchive
 from dicom_quarry.archive.dimse.associations import Timeouts
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.model import AE, Transport
 from dicom_quarry.wire.tls import requestor_context
 

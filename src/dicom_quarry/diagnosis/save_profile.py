@@ -9,7 +9,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from dicom_quarry.config.settings import parse_toml
+from dicom_quarry.config.toml_file import parse_toml
 from dicom_quarry.diagnosis.context import CheckContext
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.system.atomic_file import atomic_write_text

@@ -13,7 +13,8 @@ from typing import TypeVar
 from dicom_quarry.archive.base import Archive, StudyQueryResult
 from dicom_quarry.archive.dimse.association_limit import AssociationLimit
 from dicom_quarry.archive.multi_transport import MultiTransportArchive
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected, StartError
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.ledger.ledger import Ledger

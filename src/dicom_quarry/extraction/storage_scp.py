@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_network
 
+from dicom_quarry.config.archive_profile import ArchiveProfile
 from dicom_quarry.config.credentials import TlsFiles
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ArchiveError, ConfigError, StartError
 from dicom_quarry.extraction.worker import JobSinks
 from dicom_quarry.model import AE

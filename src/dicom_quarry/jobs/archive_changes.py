@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import AE, BaseUri
 from dicom_quarry.system.addresses import normalize_host, resolve

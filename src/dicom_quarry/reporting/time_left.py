@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from functools import reduce
 from operator import and_
 
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.config.time_window import Schedule
 from dicom_quarry.jobs.progress import TimeLeft
 from dicom_quarry.ledger.views import Counts, StudyGroup

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.scheduling.rate_limit import RateLimiter
 from dicom_quarry.scheduling.shared_state import Numbers, SharedState, Sleep
 

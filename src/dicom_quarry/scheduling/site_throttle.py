@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 
-from dicom_quarry.config.settings import ArchiveProfile
+from dicom_quarry.config.archive_profile import ArchiveProfile
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.host_state import open_host_state

@@ -15,7 +15,7 @@ from functools import partial, reduce
 from operator import and_
 
 from dicom_quarry.archive.base import CANNOT_SEND_STATUSES, RetrieveResult, Verdict
-from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.archive_profile import Limits
 from dicom_quarry.errors import ConfigError, OperatorActionRequired
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.archive_state import ArchiveState

@@ -6,7 +6,8 @@ import socket
 from pathlib import Path
 
 from dicom_quarry.config.cluster import ClusterSettings
-from dicom_quarry.config.settings import FILE_NAME, Settings, read_toml, validate_table
+from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.toml_file import FILE_NAME, read_toml, validate_table
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs.cluster.actions import list_actions
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import groupby
 
-from dicom_quarry.config.settings import ArchiveProfile
+from dicom_quarry.config.archive_profile import ArchiveProfile
 from dicom_quarry.ledger.activity import ArchiveLoad, Slice
 from dicom_quarry.model import Transport
 from dicom_quarry.plurals import format_count

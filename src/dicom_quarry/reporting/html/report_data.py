@@ -6,7 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 
-from dicom_quarry.config.settings import ArchiveProfile, Limits, Settings
+from dicom_quarry.config.archive_profile import ArchiveProfile, Limits
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import load_site_policy
 from dicom_quarry.config.time_window import Schedule, load_time_zone
 from dicom_quarry.errors import ConfigError
