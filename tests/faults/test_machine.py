@@ -167,7 +167,7 @@ def test_the_machine_finds_a_ledger_that_concludes_too_early(
     monkeypatch.setattr(
         Ledger,
         "conclude_task",
-        lambda ledger, task_id, end, _claim: conclude(
+        lambda ledger, task_id, end, *_: conclude(
             ledger, task_id, replace(end, code="all_listed_stored", details={"instances": 3}, proved_at=1.0)
         ),
     )
