@@ -27,6 +27,7 @@ from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.reporting import proof as proof_module
 from tests.docs.pages import ROOT, parts
 from tests.e2e.command import Done, quarry
+from tests.e2e.damage import flip
 from tests.e2e.finished_job import record_job
 
 Change = Callable[[Path], object]
@@ -96,8 +97,7 @@ def edit_lines(name: str, change: Callable[[list[str]], list[str]]) -> Change:
 
 
 def damage(out: Path) -> None:
-    path = sorted(out.rglob("*.dcm"))[0]
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    flip(sorted(out.rglob("*.dcm"))[0])
 
 
 def _replace(out: Path, old: str, new: str) -> None:

@@ -20,6 +20,7 @@ from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from tests.e2e.command import Running, files, manifest, outcomes, quarry, studies, until
+from tests.e2e.damage import flip
 from tests.e2e.job_runs import Job, accessions
 from tests.e2e.paused_archive import GatedArchive
 
@@ -71,7 +72,7 @@ def test_it_releases_what_was_moved_away_and_removes_nothing(work: Path, job: Jo
 
 def test_nothing_is_removed_that_is_not_what_was_recorded(job: Job) -> None:
     damaged = next(folder_of(job.out, UIDS[0]).rglob("*.dcm"))
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    flip(damaged)
     next(folder_of(job.out, UIDS[1]).rglob("*.dcm")).unlink()
     found = became(job.out, delete=True)
     assert found[UIDS[0]][0] is ReleaseOutcome.NOT_RELEASED

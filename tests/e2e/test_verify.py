@@ -27,6 +27,7 @@ from dicom_quarry.ledger.releases import Releases
 from dicom_quarry.verification.sampling import Sample, max_undetected_damage
 from dicom_quarry.verification.verifier import VerificationRun, VerifyOptions, VerifySummary
 from tests.e2e.command import Running, quarry, until
+from tests.e2e.damage import flip
 from tests.e2e.file_systems import small_disk
 from tests.e2e.finished_job import record_job
 
@@ -48,12 +49,6 @@ def inside(folder: Path, path: Path) -> str:
 
 def size(path: Path) -> int:
     return path.stat().st_size
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
 
 
 def look(folder: Path, **manner: Any) -> tuple[VerifySummary, float | None, Sample | None]:

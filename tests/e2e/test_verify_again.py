@@ -15,6 +15,7 @@ from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.query_matching import Catalogue, QueryIdentifier, Record
 from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, until
+from tests.e2e.damage import flip
 from tests.e2e.job_runs import Job, accessions
 from tests.e2e.paused_archive import GatedArchive
 from tests.scripted import ScriptedArchive
@@ -59,8 +60,7 @@ def test_damaged_files_are_moved_aside_and_sent_again(job: Job, archive: GatedAr
     before = digests(job.out)
     listed = [job.out / row["path"] for row in manifest(job.out)]
     flipped, gone, unlisted = listed[1:4]
-    bad = flipped.read_bytes()[:-1] + b"\xff"
-    flipped.write_bytes(bad)
+    bad = flip(flipped)
     gone.unlink()
     assert quarry("verify", job.out).code == 1
     # It is damaged since, in a study that is tried again: it is no more taken for sound than the others.

@@ -18,6 +18,7 @@ import pytest
 
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.synthetic_studies import MR, TINY, make_patient, make_study
+from tests.e2e.damage import flip
 from tests.mistakes.commands import Done, Shell
 
 HEADER = [
@@ -179,14 +180,13 @@ def test_a_folder_without_its_record_is_verified_from_its_manifest(finished: She
     assert "Comparing with given/manifest.csv.gz of" in done.text
     assert "3 files compared by SHA-256: 0 damaged or missing" in done.text
     broken = next(given.rglob("*.dcm"))
-    content = broken.read_bytes()
-    broken.write_bytes(content[:-1] + b"?")
+    flip(broken)
     done = finished.quarry("verify", "given", "--threads", 1)
     assert done.code == 1
     assert "copy these files again from where the folder came from, then verify it again" in done.text
     assert "quarry retry" not in done.text
     assert [row["path"] for row in read(given / "damaged.csv")] == [str(broken.relative_to(given))]
-    broken.write_bytes(content)
+    flip(broken)  # back
     succeeds(finished.quarry("verify", "given", "--threads", 1))
 
 
