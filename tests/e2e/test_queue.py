@@ -102,7 +102,7 @@ def test_jobs_queue_and_run_one_after_another(jobs: Jobs) -> None:
         assert f"queued (process {second.pid})" in quarry("status", jobs.out("second")).out
         listed = quarry("list").out.splitlines()
         states = [line.split()[0] for line in listed if not line.startswith(" ")]
-        assert states == ["queued", "queued", "running"]
+        assert sorted(states) == ["queued", "queued", "running"], "two may have started in the same second"
         assert sum("waiting for port" in line for line in listed) == 2
         jobs.archive.open()
         assert first.wait() == 0 and second.wait() == 0
