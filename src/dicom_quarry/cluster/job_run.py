@@ -80,14 +80,6 @@ class Equipment:
     counts: WorkerCounts = field(default_factory=WorkerCounts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Enqueue:
-    queue: OnCompleteQueue
-
-    def __call__(self, task_id: int) -> None:
-        self.queue.enqueue(task_id)
-
-
 class JobRun:
     """A job that a worker has open; its threads may work on it at the same time."""
 
@@ -210,7 +202,7 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
         context = make_job_context(queries, place, ledger, audit_log, incoming, columns, waits_for_room=False)
         commands = _make_commands(context, reader, equipment)
         if queries.settings.command_name:  # this worker, or another one, runs it
-            context = replace(context, on_task_complete=_Enqueue(OnCompleteQueue(ledger.database)))
+            context = replace(context, on_task_complete=OnCompleteQueue(ledger.database).enqueue)
         stack.enter_context(equipment.sinks.open(context.sink))
         archives = [one.description for one in queries.settings.archives]
         details = f"worker {equipment.identity}; Quarry {__version__}"

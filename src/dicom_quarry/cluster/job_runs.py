@@ -44,12 +44,12 @@ _REFUSED_PAUSE = 1.0
 ROWS_AT_ONCE = 2
 
 
+_JOBS = "SELECT number, with_workers, cancelled, hand_overs FROM quarry.jobs WHERE number = ANY (%s)"
+
+
 def command_queues(settings: Settings) -> dict[str, int]:
     """Return the tokens at once by queue, for the commands that a worker's settings define."""
     return {command_queue(name): settings.on_complete_parallel for name in settings.commands}
-
-
-_JOBS = "SELECT number, with_workers, cancelled, hand_overs FROM quarry.jobs WHERE number = ANY (%s)"
 
 
 @dataclass(slots=True)

@@ -60,4 +60,4 @@ class JobContext:
     instance_files: InstanceFiles
     disk_space: DiskSpaceMonitor
     room: JobRoom
-    on_task_complete: Callable[[int], None] = lambda _: None
+    on_task_complete: Callable[[int], object] = lambda _: None

@@ -17,6 +17,7 @@ from dicom_quarry.jobs.naming import recorded_names
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.stored_files import count_stored_bytes
+from dicom_quarry.model import Task
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.job_room import JobRoom
 from dicom_quarry.store.instance_store import InstanceStore
@@ -40,14 +41,7 @@ def make_job_context(
     settings = queries.settings
     names = recorded_names(ledger.metadata())
     template = PathTemplate.parse(settings.filepath, columns=columns, names=names)
-    inbound = InboundStudies(
-        ledger,
-        lambda task: (
-            dict(zip(columns, ledger.cells_of(task.task_id), strict=False)) if template.has_columns else {}
-        ),
-        _identity_check(settings),
-        queries.exclusions,
-    )
+    inbound = _make_inbound(queries, ledger, template, columns)
     store = InstanceStore(
         folder.out,
         template,
@@ -80,6 +74,18 @@ def make_job_context(
         disk_space=disk_space,
         room=room,
     )
+
+
+def _make_inbound(
+    queries: QueryContext, ledger: Ledger, template: PathTemplate, columns: tuple[str, ...]
+) -> InboundStudies:
+    """Return the studies that instances are awaited for; columns are read if the template has any."""
+
+    def read_cells(task: Task) -> dict[str, str]:
+        cells = ledger.cells_of(task.task_id) if template.has_columns else ()
+        return dict(zip(columns, cells, strict=False))
+
+    return InboundStudies(ledger, read_cells, _identity_check(queries.settings), queries.exclusions)
 
 
 def _identity_check(settings: Settings) -> IdentityCheck:

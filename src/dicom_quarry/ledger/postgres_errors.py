@@ -1,4 +1,4 @@
-"""What a user can do where a connection to PostgreSQL fails."""
+"""The next step for a connection to PostgreSQL that fails."""
 
 from __future__ import annotations
 
