@@ -26,6 +26,7 @@ from dicom_quarry.demo.synthetic_studies import (
     PROFILES,
     RLE_LOSSLESS,
 )
+from tests.peers.process import wait_for
 
 
 @dataclass
@@ -104,11 +105,17 @@ def identifier(level: str, **keys: object) -> Dataset:
     return ds
 
 
+def _await_reactor(assoc: Any) -> None:
+    """Wait until pynetdicom's own thread goes on after an operation, or it takes the next response."""
+    wait_for(lambda: not (assoc._is_paused and assoc.is_established), "pynetdicom's own thread")
+
+
 def find(
     assoc: Any, level: str, *, model: str = STUDY_ROOT_FIND, **keys: object
 ) -> tuple[int, list[Dataset]]:
     """The final status of a C-FIND (-1: none came) and its answers."""
     answers: list[Dataset] = []
+    _await_reactor(assoc)
     for status, answer in assoc.send_c_find(identifier(level, **keys), model):
         if answer is None:
             return int(getattr(status, "Status", -1)), answers
@@ -120,6 +127,7 @@ def move(
     assoc: Any, level: str, *, to: str = "RECEIVER", model: str = STUDY_ROOT_MOVE, **keys: object
 ) -> list[tuple[Dataset, Dataset | None]]:
     """All responses of a C-MOVE, (status, identifier); the last is the final one, empty if none came."""
+    _await_reactor(assoc)
     return list(assoc.send_c_move(identifier(level, **keys), to, model))
 
 
