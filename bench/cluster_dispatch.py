@@ -68,6 +68,9 @@ class Endings:
     def run_command(self, _job: int, _name: str) -> None:
         """Have none."""
 
+    def compare_files(self, _: int) -> None:
+        """Have none."""
+
     def fetch_study(self, _: int, archive: str) -> None:
         """Claim a study, and end it."""
         for task in self._ledger.claims.take_tasks(time.time(), 1, archive):

@@ -56,6 +56,7 @@ def test_an_interrupted_verification_goes_on_with_the_same_manifest(
     with api.open_verification(folder, api.VerifyOptions(threads=1)) as again:
         assert again.files_done == 2
         summary = again.run(lambda _: None, lambda _: None)
+        assert summary is not None
         assert (summary.files, summary.damaged, summary.unrecorded) == (3, 1, 0)
         assert [view.path for view in again.damaged_views()] == ["a/1.dcm"]
         again.finish()

@@ -24,8 +24,9 @@ from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.releases import Releases
+from dicom_quarry.verification.results import VerifyOptions, VerifySummary
 from dicom_quarry.verification.sampling import Sample, max_undetected_damage
-from dicom_quarry.verification.verifier import VerificationRun, VerifyOptions, VerifySummary
+from dicom_quarry.verification.verifier import VerificationRun
 from tests.e2e.command import Running, quarry, until
 from tests.e2e.damage import flip
 from tests.e2e.file_systems import small_disk

@@ -114,7 +114,9 @@ if TYPE_CHECKING:
     from dicom_quarry.reporting.cluster_view import JobShare as JobShare
     from dicom_quarry.reporting.cluster_view import WorkerView as WorkerView
     from dicom_quarry.reporting.file_damage import describe_damage as describe_damage
+    from dicom_quarry.reporting.file_damage import describe_file_check as describe_file_check
     from dicom_quarry.reporting.formatting import format_size as format_size
+    from dicom_quarry.reporting.job_dict import file_check_dict as file_check_dict
     from dicom_quarry.reporting.job_dict import job_dict as job_dict
     from dicom_quarry.reporting.job_view import JobView as JobView
     from dicom_quarry.reporting.job_view import read_job_view as read_job_view
@@ -145,11 +147,11 @@ if TYPE_CHECKING:
     from dicom_quarry.system.text_safety import make_visible as make_visible
     from dicom_quarry.verification.manifest import MANIFEST_NAME as MANIFEST_NAME
     from dicom_quarry.verification.proof_check import ProofCheck as ProofCheck
+    from dicom_quarry.verification.results import FileResult as FileResult
+    from dicom_quarry.verification.results import OpenVerification as OpenVerification
+    from dicom_quarry.verification.results import VerifyOptions as VerifyOptions
+    from dicom_quarry.verification.results import VerifySummary as VerifySummary
     from dicom_quarry.verification.sampling import parse_share as parse_share
-    from dicom_quarry.verification.verifier import FileResult as FileResult
-    from dicom_quarry.verification.verifier import VerificationRun as VerificationRun
-    from dicom_quarry.verification.verifier import VerifyOptions as VerifyOptions
-    from dicom_quarry.verification.verifier import VerifySummary as VerifySummary
 
 #: The names of this package, by the module of ``dicom_quarry`` that defines them.
 EXPORTS = {
@@ -287,10 +289,10 @@ EXPORTS = {
         "format_moment",
     ),
     "reporting.cluster_view": ("ArchiveView", "ClusterView", "JobShare", "WorkerView"),
-    "reporting.file_damage": ("describe_damage",),
+    "reporting.file_damage": ("describe_damage", "describe_file_check"),
     "reporting.formatting": ("format_size",),
     "reporting.live_display": ("LiveDisplay",),
-    "reporting.job_dict": ("job_dict",),
+    "reporting.job_dict": ("file_check_dict", "job_dict"),
     "reporting.job_view": ("JobView", "read_job_view"),
     "reporting.plan_files": (
         "is_plan_file",
@@ -322,13 +324,13 @@ EXPORTS = {
     "system.durations": ("format_duration", "format_time_left"),
     "verification.manifest": ("MANIFEST_NAME",),
     "verification.proof_check": ("ProofCheck",),
-    "verification.sampling": ("parse_share",),
-    "verification.verifier": (
+    "verification.results": (
         "FileResult",
-        "VerificationRun",
+        "OpenVerification",
         "VerifyOptions",
         "VerifySummary",
     ),
+    "verification.sampling": ("parse_share",),
 }
 _MODULE_OF = {name: module for module, names in EXPORTS.items() for name in names}
 

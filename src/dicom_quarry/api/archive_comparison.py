@@ -13,8 +13,8 @@ from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.csv_reports import write_changes
 from dicom_quarry.verification import archive_diff, quarantine
 from dicom_quarry.verification.archive_diff import GONE, NEW, NOT_COMPARED, STUDY_GONE, ArchiveDiff
+from dicom_quarry.verification.damage_record import DAMAGE_CODES
 from dicom_quarry.verification.quarantine import read_study_uids
-from dicom_quarry.verification.verifier import DAMAGE_CODES
 
 _CHANGE_DESCRIPTIONS = {
     NEW: "with new instances, {instances}",

@@ -7,7 +7,6 @@ import time
 from contextlib import closing
 
 from dicom_quarry.api.result import report_access
-from dicom_quarry.api.verification import read_job_damage
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.file_state import FileDamage, record_damage
@@ -17,6 +16,7 @@ from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.csv_reports import write_damaged
 from dicom_quarry.system.durations import format_duration
 from dicom_quarry.verification import quarantine
+from dicom_quarry.verification.damage_record import read_job_damage
 from dicom_quarry.verification.quick_check import QuickCheck, check_sizes
 
 #: Studies whose lost files are fetched again at once: at most a tenth of all, or this number. More, or whole

@@ -152,10 +152,11 @@ def _list_cluster(on_damaged: Callable[[QuarryError], None]) -> Iterator[JobPlac
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """A job and the process that runs it."""
+    """A job and the process that runs it; ``is_compared``: the workers compare its files, and do no more."""
 
     folder: JobPlace
     holder: Holder
+    is_compared: bool = False
 
     @property
     def process(self) -> int:
@@ -171,7 +172,7 @@ class RunningJob:
 
     def wait(self) -> None:
         """Wait until the process has released the job, and its workers have nothing in work."""
-        while self.folder.holder() in (self.holder, Holder(0, WORKERS)):
+        while self.folder.find_stoppable() in (self.holder, Holder(0, WORKERS)):
             time.sleep(_POLL_INTERVAL)
 
 
@@ -179,7 +180,7 @@ def find_running_job(out: Path) -> RunningJob | None:
     """Find the running job in a folder; raises InputError if it has no job, or a lock of doubtful origin."""
     folder = open_existing(out)
     holder = folder.find_stoppable()
-    return RunningJob(folder, holder) if holder else None
+    return RunningJob(folder, holder, is_compared=folder.holder() is None) if holder else None
 
 
 def find_running_jobs(on_doubtful: Callable[[QuarryError], None]) -> list[RunningJob]:

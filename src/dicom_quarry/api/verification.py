@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
-import os
-import time
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from dicom_quarry.api.result import report_access
 from dicom_quarry.errors import InputError
+from dicom_quarry.jobs.cluster.file_check import FileCheck
+from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.open_place import find_folder, open_existing
 from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.jobs.place import JobPlace
-from dicom_quarry.ledger.file_state import FileDamage, read_damage, record_damage
-from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.ledger.file_state import record_damage
 from dicom_quarry.plurals import format_part
 from dicom_quarry.reporting.csv_reports import write_damaged
 from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.reporting.progress_text import format_left
 from dicom_quarry.system.permissions import PRIVATE
+from dicom_quarry.verification.by_workers import WorkersVerification
+from dicom_quarry.verification.damage_record import read_job_damage, record_result
 from dicom_quarry.verification.manifest import MANIFEST_NAME
 from dicom_quarry.verification.proof_check import ProofCheck
 from dicom_quarry.verification.proof_check import check_proof as _check_proof
 from dicom_quarry.verification.quick_check import check_sizes
-from dicom_quarry.verification.verifier import (
-    SIZE_CODES,
-    VerificationRun,
+from dicom_quarry.verification.results import (
+    OpenVerification,
     VerifyOptions,
     VerifyProgress,
     VerifySummary,
 )
+from dicom_quarry.verification.verifier import VerificationRun
 
 
-def open_verification(out: Path, options: VerifyOptions) -> VerificationRun:
-    """Prepare a verification that can be interrupted and continued.
+def open_verification(out: Path, options: VerifyOptions) -> OpenVerification:
+    """Prepare a verification that can be interrupted and continued; workers of a database do it, if they can.
 
     Without a readable record of the job the folder's manifest is used. Raises InputError if there is neither.
     """
-    folder, manifest = choose_record(out, options.manifest)
+    folder, manifest = _find_record(out, options.manifest)
+    if manifest is None and options.threads is None:
+        check = folder.open_file_check(restart=options.restart)
+        if check is not None:
+            return WorkersVerification(folder, check, options)
+    if manifest is None:
+        folder.require_folder()
     return VerificationRun(folder, replace(options, manifest=manifest))
 
 
 def choose_record(out: Path, manifest: Path | None) -> tuple[JobPlace, Path | None]:
-    """Return the folders to verify, and the manifest to use instead of the job's record."""
+    """Return the folders to verify here, and the manifest to use instead of the job's record."""
+    folder, found = _find_record(out, manifest)
+    if found is None:
+        folder.require_folder()
+    return folder, found
+
+
+def _find_record(out: Path, manifest: Path | None) -> tuple[JobPlace, Path | None]:
     if manifest is not None:
         folder = find_folder(out)
         return LocalPlace(folder, folder / ".quarry"), manifest
@@ -55,7 +68,6 @@ def choose_record(out: Path, manifest: Path | None) -> tuple[JobPlace, Path | No
         if not (out / MANIFEST_NAME).is_file():
             raise
         return LocalPlace(out, out / ".quarry"), out / MANIFEST_NAME
-    place.require_folder()
     return place, None
 
 
@@ -66,6 +78,8 @@ def format_files_progress(progress: VerifyProgress) -> str:
         f"{format_part(progress.done.files, progress.total.files, 'file')} ({done} %), "
         f"{progress.files_per_second:,.0f} files/s, {format_size(round(progress.bytes_per_second))}/s"
     )
+    if progress.waiting_for:
+        return f"{text}; waiting for {progress.waiting_for}"
     return text if progress.seconds_left is None else f"{text}, {format_left(progress.seconds_left)}"
 
 
@@ -84,15 +98,13 @@ def check_proof(out: Path, *, manifest: Path | None = None, public_key: Path | N
 
 
 def write_damaged_list(
-    verification: VerificationRun, verified: VerifySummary, *, is_full: bool
+    verification: OpenVerification, verified: VerifySummary, *, is_full: bool
 ) -> Path | None:
     """Write damaged.csv with the findings of a verification; returns its path, None if nothing was found.
 
     A full verification that finds nothing deletes the list of an earlier one; a partial one cannot know.
     """
-    path = verification.folder.out / "damaged.csv"
-    if not os.access(path.parent, os.W_OK):
-        path = verification.writable_folder / "damaged.csv"
+    path = verification.list_folder / "damaged.csv"
     if verified.damaged or verified.unrecorded:
         permissions = report_access(verification.folder) if verification.manifest is None else PRIVATE
         write_damaged(path, verification.damaged_views(), permissions=permissions)
@@ -102,31 +114,27 @@ def write_damaged_list(
     return None
 
 
-def read_job_damage(folder: JobPlace) -> FileDamage | None:
-    """Read the damage in a job's record."""
-    with closing(LedgerReader(folder.ledger)) as reader:
-        return read_damage(reader.metadata())
-
-
-def record_verification(
-    verification: VerificationRun, verified: VerifySummary, *, is_full: bool, is_quick: bool
-) -> None:
-    """Record in the job what a verification found, unless it compared with a manifest, or a read-only copy.
-
-    A comparison of sizes, or of a sample, finds no damage that is not there any more only where the damage
-    was one of sizes.
-    """
-    folder = verification.folder
-    if verification.manifest is not None or verification.writable_folder != folder.state:
+def record_verification(verification: OpenVerification, verified: VerifySummary, *, is_quick: bool) -> None:
+    """Record in the job what a verification found, unless it was of a manifest, or of a read-only copy."""
+    if not verification.may_record:
         return
-    before = read_job_damage(folder)
-    if verified.damaged:
-        command = "quarry verify --quick" if is_quick else "quarry verify"
-        by_size = is_quick or {one.code for one in verification.damaged_views()} <= SIZE_CODES
-        damage = FileDamage(verified.damaged, command, time.time(), by_size=by_size)
-        record_damage(folder.ledger, before, damage)
-    elif is_full or (is_quick and before is not None and before.by_size and not verification.sample):
-        record_damage(folder.ledger, before, None)
+    codes = {one.code for one in verification.damaged_views()} if verified.damaged else set()
+    is_sample = verification.sample is not None
+    record_result(verification.folder, verified.damaged, codes, is_quick=is_quick, is_sample=is_sample)
+
+
+def report_comparison(place: ClusterPlace, check: FileCheck) -> None:
+    """Write and record what workers have found, also where no command shows it."""
+    state = check.read()
+    if state is None:
+        return  # the job was removed
+    parameters = state.parameters
+    options = VerifyOptions(parameters["quick"], parameters["sample_share"], parameters.get("seed"))
+    with WorkersVerification(place, check, options) as verification:
+        verified = verification.run(lambda _: None, lambda _: None)
+        if verified is not None:
+            write_damaged_list(verification, verified, is_full=options.is_full)
+            record_verification(verification, verified, is_quick=options.quick)
 
 
 def recheck_lost_files(folder: JobPlace) -> None:

@@ -16,7 +16,7 @@ from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.arrow_table import ArrowTable, Column, ColumnType
 from dicom_quarry.reporting.html.notebook import ShownRows, VerificationView, verification_output
 from dicom_quarry.reporting.job_tables import rows_table, studies_table
-from dicom_quarry.verification.verifier import FileResult, VerifyOptions, VerifyProgress
+from dicom_quarry.verification.results import FileResult, VerifyOptions, VerifyProgress
 from dicom_quarry.verification.verifier import verify as _verify
 
 #: Most problems that a verification keeps; ``quarry verify`` lists all of them in damaged.csv.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,9 @@ def make_worker(
         if not has_hard_links(root):
             raise ConfigError(f"--root: {describe_missing_links(root)}")
     # Imported here: it needs the extra [cluster].
+    from dicom_quarry.api.verification import report_comparison
     from dicom_quarry.cluster.service import WorkerService
+    from dicom_quarry.verification.worker_part import compare_next_part
 
     def make_commands(context: JobContext, reader: LedgerReader, name: str) -> WorkerCommand | None:
         command = settings.commands.get(name)
@@ -55,4 +58,6 @@ def make_worker(
 
     for name, command in settings.commands.items():
         check_program(f"[commands] {name}", parse_command(command))
-    return WorkerService(settings.model_copy(update={"to": root.absolute()}), observer, make_commands)
+    own = settings.model_copy(update={"to": root.absolute()})
+    compare_part = partial(compare_next_part, on_end=report_comparison)
+    return WorkerService(own, observer, make_commands, compare_part)

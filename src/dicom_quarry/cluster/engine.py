@@ -1,9 +1,9 @@
 """The engine that gives work to workers: Procrastinate, in a schema of its own.
 
 What lies with the engine are tokens: "the next study of this job from this archive", "the next rows of this
-job". A ledger's claims decide what a token stands for, so that one that is delivered twice, or late, finds
-something else or nothing. A token is deleted when its work has ended; that of a worker that vanished is given
-to another one.
+job", "the next files of this job". A ledger's claims decide what a token stands for, so that one that is
+delivered twice, or late, finds something else or nothing. A token is deleted when its work has ended; that of
+a worker that vanished is given to another one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dicom_quarry.system.service_loop import start_thread
 _log = logging.getLogger(__name__)
 
 #: Names of the queues and of the tasks. A queue of studies is that of an archive.
-ROWS_QUEUE, ROWS_TASK, STUDY_TASK, COMMAND_TASK = "rows", "rows", "study", "command"
+ROWS_QUEUE, ROWS_TASK, STUDY_TASK, COMMAND_TASK, FILES_TASK = "rows", "rows", "study", "command", "files"
 _STUDIES = "studies:"
 
 #: Seconds between two signs of life, and between two looks for the tokens of workers that vanished.
@@ -45,7 +45,7 @@ _POOL_TIMEOUT = 5.0
 #: Seconds before the engine's loop is begun again after it has lost the database.
 _RESTART_INTERVAL = 1.0
 
-#: Does the work of a token: the number of the job, and the archive, or the command (empty for rows).
+#: Does the work of a token: the number of the job, and the archive, or the command, where there is one.
 Work = Callable[[int, str], None]
 
 

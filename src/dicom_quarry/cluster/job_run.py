@@ -60,6 +60,11 @@ class StudyCommands(Protocol):
 MakeCommands = Callable[[JobContext, LedgerReader, str], StudyCommands | None]
 
 
+#: Compares the next part of a job's files for the worker of an identity, until it should stop; returns False
+#: if there is none.
+ComparePart = Callable[[ClusterPlace, str, Callable[[], bool]], bool]
+
+
 class JobChanged(Exception):
     """The job was given to the workers with other settings, or another table or exclusion list."""
 
@@ -68,7 +73,8 @@ class JobChanged(Exception):
 class Equipment:
     """The means of a worker, for any job: its own settings and limits, its receiver, and its identity.
 
-    The folders of its jobs are below ``root``. ``make_commands`` makes its commands for complete studies.
+    The folders of its jobs are below ``root``. ``make_commands`` makes its commands for complete studies,
+    ``compare_part`` compares stored files.
     """
 
     queries: QueryContext
@@ -77,6 +83,7 @@ class Equipment:
     identity: str
     root: Path
     make_commands: MakeCommands = lambda *_: None
+    compare_part: ComparePart = lambda *_: False
     counts: WorkerCounts = field(default_factory=WorkerCounts)
 
 
@@ -188,7 +195,9 @@ class JobRun:
 @contextmanager
 def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
     """Open a job; raise InputError if this worker cannot work on it, and LedgerError."""
-    _require_shared_folder(place, equipment.root)
+    require_folder_below(place, equipment.root)
+    if not has_hard_links(place.incoming):
+        raise InputError(describe_missing_links(place.out))
     with ExitStack() as stack:
         reader = stack.enter_context(closing(LedgerReader(place.ledger, max_outage=MAX_OUTAGE)))
         queries = _make_queries(reader, equipment.queries)
@@ -210,13 +219,11 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
         yield JobRun(context, reader, equipment, place.job, commands)
 
 
-def _require_shared_folder(place: ClusterPlace, root: Path) -> None:
-    """Raise InputError if a job's folder is not one that workers can write to together."""
+def require_folder_below(place: ClusterPlace, root: Path) -> None:
+    """Raise InputError if a job's folder is not here, or not one of the worker's."""
     if not place.out.resolve().is_relative_to(root.resolve()):
         raise InputError(f"its folder {place.out} is not below {root}, the root of this worker")
     place.require_folder()  # any user may have written the path into the list of jobs
-    if not has_hard_links(place.incoming):
-        raise InputError(describe_missing_links(place.out))
 
 
 def _make_commands(context: JobContext, reader: LedgerReader, equipment: Equipment) -> StudyCommands | None:

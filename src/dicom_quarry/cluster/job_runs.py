@@ -7,35 +7,36 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from dicom_quarry.cluster.engine import ROWS_QUEUE, command_queue, study_queue
-from dicom_quarry.cluster.job_run import Equipment, JobChanged, JobRun, open_job_run
+from dicom_quarry.cluster.job_run import (
+    Equipment,
+    JobChanged,
+    JobRun,
+    open_job_run,
+    require_folder_below,
+)
+from dicom_quarry.cluster.left_work import LeftWork
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import (
-    ArchiveError,
     InputError,
     LedgerError,
     OperatorActionRequired,
     RoomUsedUp,
-    redact,
 )
 from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.jobs.cluster.place import ClusterPlace
+from dicom_quarry.jobs.cluster.workers import FILES_QUEUE
 from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.scheduling.archive_facts import ArchiveFacts
-from dicom_quarry.system.error_trace import describe_place, format_trace
+from dicom_quarry.system.error_trace import format_trace
 from dicom_quarry.system.shutdown import Stopped
 
 _log = logging.getLogger(__name__)
-
-#: Seconds for which an archive, or a job, that this worker cannot use is left to the others; and a job whose
-#: record cannot be read, as when the database is away.
-_LEAVE_SECONDS = 60.0
-_RECORD_SECONDS = 2.0
 
 #: Seconds for which a token waits that has nothing to do: another worker may take the next one.
 _REFUSED_PAUSE = 1.0
@@ -67,40 +68,6 @@ class _OpenJob:
     is_changed: bool = False
 
 
-@dataclass(slots=True)
-class _Left:
-    """The jobs and archives that are left to the other workers: until when, and why."""
-
-    until: dict[object, float] = field(default_factory=dict)
-    reasons: dict[object, str] = field(default_factory=dict)
-
-    def add(self, key: object, error: Exception, name: str = "") -> None:
-        reason = _describe(error)
-        _log.warning("%s: %s", key, reason)
-        seconds = _RECORD_SECONDS if isinstance(error, LedgerError) else _LEAVE_SECONDS
-        self.until[key], self.reasons[key] = time.monotonic() + seconds, f"{name or key}: {reason}"
-
-    def has(self, key: object) -> bool:
-        if time.monotonic() < self.until.get(key, 0.0):
-            return True
-        self.reasons.pop(key, None)
-        return False
-
-    def describe(self) -> list[str]:
-        return [reason for key, reason in list(self.reasons.items()) if self.has(key)]
-
-
-def _describe(error: Exception) -> str:
-    """Return why something is left to others, for a list that everybody reads: without identifiers."""
-    if is_internal(error):
-        return (
-            f"internal error ({describe_place(error)}), a defect of Quarry: its trace is in this worker's log"
-        )
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__  # its path may have a patient's identifier
-    return redact(error) if isinstance(error, ArchiveError) else str(error)
-
-
 class JobRuns:
     """The work of one worker on the jobs of a database; see :class:`worker.WorkerJobs`."""
 
@@ -114,7 +81,9 @@ class JobRuns:
         self._opening = threading.RLock()
         self._open: dict[int, _OpenJob] = {}
         self._rests = False
-        self._left = _Left()
+        self._left = LeftWork()
+        #: The parts of comparisons of files in work.
+        self._comparisons = 0
         self._names: dict[int, str] = {}
 
     def open_queues(self) -> Mapping[str, int]:
@@ -127,7 +96,7 @@ class JobRuns:
             if client.throttle.is_open and available[name] and not self._left.has(f"archive {name}")
         }
         queues |= {ROWS_QUEUE: ROWS_AT_ONCE} if queues else {}
-        queues |= command_queues(self._equipment.queries.settings)
+        queues |= command_queues(self._equipment.queries.settings) | {FILES_QUEUE: 1}
         self._counts.set_usable(available, queues)
         return queues
 
@@ -165,6 +134,26 @@ class JobRuns:
         with self._counts.token(command_queue(name)):
             self._work(job, f"command {name} of job {job}", lambda run: run.run_command())
 
+    def compare_files(self, job: int) -> None:
+        """Compare the next part of a job's files with its record; it is given back when this worker stops."""
+        key, compare, identity = f"files of job {job}", self._equipment.compare_part, self._equipment.identity
+        has_compared = False
+        with self._counts.token(FILES_QUEUE):
+            self._comparisons += 1
+            try:
+                if not (self._must_end() or self._left.has(key)):
+                    place = self._find_place(job)
+                    require_folder_below(place, self._equipment.root)
+                    has_compared = compare(place, identity, self._must_end)
+            except Stopped:
+                pass
+            except Exception as error:  # noqa: BLE001 - as in the work on studies
+                self._leave(job, error, key)
+            finally:
+                self._comparisons -= 1
+        if not has_compared:
+            self._wait(_REFUSED_PAUSE)
+
     def attend(self, connection: psycopg.Connection) -> None:
         """Stop the jobs that the workers do not have any more, and close those that no thread works on.
 
@@ -193,7 +182,7 @@ class JobRuns:
             return False  # a thread opens one that it took before
         try:
             self.close(cancel=False)
-            return not self._open
+            return not (self._open or self._comparisons)
         finally:
             self._opening.release()
 
@@ -233,11 +222,16 @@ class JobRuns:
         finally:
             self._give_back(job, opened)
 
-    def _leave(self, job: int, error: Exception) -> None:
+    def _leave(self, job: int, error: Exception, key: str = "") -> None:
+        """Leave a job to the others, or what else has a key."""
         if is_internal(error):
             _log.error("job %d: internal error, a defect of Quarry\n%s", job, format_trace(error))
         self._counts.add_error("job")
-        self._left.add(f"job {job}", error, self._label(job))
+        self._left.add(key or f"job {job}", error, self._label(job))
+
+    def _must_end(self) -> bool:
+        """Return True if this worker takes nothing any more."""
+        return self._rests or bool(self._wait(0))
 
     def _label(self, job: int) -> str:
         return f"job:{self._names[job]}" if job in self._names else ""
@@ -261,15 +255,18 @@ class JobRuns:
         return None
 
     def _open_job(self, job: int) -> _OpenJob:
+        place = self._find_place(job)
+        with ExitStack() as stack:
+            run = stack.enter_context(open_job_run(place, self._equipment))
+            _log.info("job %d is open", job)
+            return _OpenJob(run, stack.pop_all(), place.job.hand_overs, users=1)
+
+    def _find_place(self, job: int) -> ClusterPlace:
         row = self._cluster.get(job)
         if row is None:
             raise InputError("it was removed")
         self._names[job] = row.name
-        place = ClusterPlace(row.folder, row.folder / ".quarry", self._cluster, row)
-        with ExitStack() as stack:
-            run = stack.enter_context(open_job_run(place, self._equipment))
-            _log.info("job %d is open", job)
-            return _OpenJob(run, stack.pop_all(), row.hand_overs, users=1)
+        return ClusterPlace(row.folder, row.folder / ".quarry", self._cluster, row)
 
     def _stop(self, job: int, *, cancel: bool) -> None:
         with self._lock:

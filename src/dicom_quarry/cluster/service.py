@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from dicom_quarry.cluster.engine import ROWS_QUEUE, study_queue
 from dicom_quarry.cluster.engine_schema import is_prepared, worker_revision
-from dicom_quarry.cluster.job_run import Equipment, MakeCommands
+from dicom_quarry.cluster.job_run import ComparePart, Equipment, MakeCommands
 from dicom_quarry.cluster.job_runs import ROWS_AT_ONCE, JobRuns, command_queues
 from dicom_quarry.cluster.lease_state import LeaseState
 from dicom_quarry.cluster.worker import WorkerLoop
@@ -21,7 +21,7 @@ from dicom_quarry.extraction.query_context import QueryContext, make_query_conte
 from dicom_quarry.extraction.storage_scp import run_receiver
 from dicom_quarry.extraction.worker import JobSinks, Worker, open_worker
 from dicom_quarry.jobs.cluster.database import Cluster
-from dicom_quarry.jobs.cluster.workers import Registration
+from dicom_quarry.jobs.cluster.workers import FILES_QUEUE, Registration
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.port_queue import PortQueue
@@ -32,9 +32,16 @@ from dicom_quarry.system.worker_identity import new_worker_identity
 class WorkerService:
     """A worker with the settings of its quarry.toml; ``settings.to`` is the root of its jobs' folders."""
 
-    def __init__(self, settings: Settings, observer: JobObserver, make_commands: MakeCommands) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        observer: JobObserver,
+        make_commands: MakeCommands,
+        compare_part: ComparePart,
+    ) -> None:
         self._settings = settings
         self._make_commands = make_commands
+        self._compare_part = compare_part
         self._observer = observer
         self._cluster = Cluster.of(settings.cluster)
         self._shutdown = Shutdown()
@@ -78,7 +85,13 @@ class WorkerService:
             sinks = JobSinks()
             worker = stack.enter_context(self._open_worker(queries, sinks, stack))
             equipment = Equipment(
-                queries, worker, sinks, new_worker_identity(), self._settings.to, self._make_commands
+                queries,
+                worker,
+                sinks,
+                new_worker_identity(),
+                self._settings.to,
+                self._make_commands,
+                self._compare_part,
             )
             meter = WorkerMeter(self.name, equipment.counts, worker.clients, sinks, state.held_slots)
             stack.enter_context(writing_metrics(self._settings.metrics, meter))
@@ -130,7 +143,7 @@ class WorkerService:
             self._cluster.open_connection,
             self._cluster.conninfo(),
             registration,
-            queues | {ROWS_QUEUE: ROWS_AT_ONCE} | command_queues(self._settings),
+            queues | {ROWS_QUEUE: ROWS_AT_ONCE, FILES_QUEUE: 1} | command_queues(self._settings),
             self._runs,
             self._stopping,
         )

@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from dicom_quarry.cluster.engine import (
     COMMAND_TASK,
+    FILES_TASK,
     ROWS_QUEUE,
     ROWS_TASK,
     STUDY_TASK,
@@ -28,6 +29,7 @@ from dicom_quarry.config.settings import COMMAND_PREFIX
 from dicom_quarry.jobs.cluster.workers import (
     ENGINE_SCHEMA,
     ENGINE_TABLE,
+    FILES_QUEUE,
     SILENCE,
     WorkerRow,
     total_capacity,
@@ -50,8 +52,9 @@ ROWS_PER_TOKEN = 50
 # A job whose tables another version made, or that was removed, has none. One of a role of which this worker's
 # is no member is left to other workers.
 _JOBS = """
-SELECT number, weight, command FROM quarry.jobs
-WHERE with_workers AND CASE WHEN has_schema_privilege(to_regnamespace('job_' || number), 'USAGE')
+SELECT number, weight, command, with_workers, verifying FROM quarry.jobs
+WHERE (with_workers OR verifying)
+    AND CASE WHEN has_schema_privilege(to_regnamespace('job_' || number), 'USAGE')
     THEN has_table_privilege(to_regclass('job_' || number || '.claims'), 'DELETE') END
 ORDER BY number
 """
@@ -98,7 +101,9 @@ SELECT count(*) FROM (
 
 # Of jobs that were stopped.
 _TAKE_BACK = f"""
-DELETE FROM {ENGINE_TABLE} WHERE status = 'todo' AND (args->>'job')::bigint <> ALL (%(jobs)s)
+DELETE FROM {ENGINE_TABLE} WHERE status = 'todo' AND (args->>'job')::bigint <> ALL (
+    CASE WHEN queue_name = '{FILES_QUEUE}' THEN %(verified)s::bigint[] ELSE %(fetched)s::bigint[] END
+)
 """
 # In one statement: a worker that is not in the list yet has no claim that it could see.
 _FREE_CLAIMS = f"""
@@ -130,12 +135,30 @@ SELECT count(*) FROM (
     ORDER BY row LIMIT %(limit)s
 ) found
 """
+# Also those in work: a claim may be of a token that is lost. The search of the folder is a part, too.
+_PARTS = """
+SELECT CASE WHEN NOT is_listed THEN %(limit)s
+    ELSE (SELECT count(*) FROM {job}.file_check_parts)
+        + (NOT is_searched AND NOT EXISTS (SELECT FROM {job}.file_check_parts))::integer END
+FROM {job}.file_checks WHERE ended IS NULL
+"""
 _DEFER = """
 SELECT procrastinate_defer_jobs_v1(ARRAY(
     SELECT ROW(queue, task, 0, NULL, NULL, args, NULL)::procrastinate_job_to_defer_v1
     FROM unnest(%s::text[], %s::text[], %s::jsonb[]) AS token (queue, task, args)
 ))
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job that the workers have: ``is_fetched`` for its rows and studies, ``is_verified`` for its files."""
+
+    number: int
+    weight: float
+    command: str
+    is_fetched: bool
+    is_verified: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +196,20 @@ def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow], *, free
             return 0
         # What a crash of the server loses of this is done again.
         connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}; SET LOCAL synchronous_commit = off")
-        found = connection.execute(_JOBS).fetchall()
-        weights: dict[int, float] = {job: weight for job, weight, _ in found}
-        for job, _, command in found:
+        jobs = [_Job(*row) for row in connection.execute(_JOBS)]
+        for job in jobs:
             if frees_claims:
-                connection.execute(_of_job(_FREE_CLAIMS, job))
-            _end_if_done(connection, job, has_command=bool(command))
-        connection.execute(_TAKE_BACK, {"jobs": list(weights)})
+                connection.execute(_of_job(_FREE_CLAIMS, job.number))
+            if job.is_fetched:
+                _end_if_done(connection, job.number, has_command=bool(job.command))
+        fetched = [job.number for job in jobs if job.is_fetched]
+        verified = [job.number for job in jobs if job.is_verified]
+        connection.execute(_TAKE_BACK, {"fetched": fetched, "verified": verified})
         tokens = {(queue, job): (held, todo) for queue, job, held, todo in connection.execute(_TOKENS)}
         new = [
             (queue, job)
             for queue, at_once in total_capacity(workers).items()
-            for job in _share_queue(connection, queue, at_once + LOOK_AHEAD, _jobs_of(queue, found), tokens)
+            for job in _share_queue(connection, queue, at_once + LOOK_AHEAD, _jobs_of(queue, jobs), tokens)
         ]
         if new:
             queues, names, arguments = zip(*(_token(queue, job) for queue, job in new), strict=True)
@@ -203,11 +228,14 @@ def _end_if_done(connection: psycopg.Connection, job: int, *, has_command: bool)
         connection.execute("UPDATE quarry.jobs SET with_workers = true WHERE number = %s", (job,))
 
 
-def _jobs_of(queue: str, jobs: Sequence[tuple[int, float, str]]) -> dict[int, float]:
+def _jobs_of(queue: str, jobs: Sequence[_Job]) -> dict[int, float]:
     """Return the weights of the jobs that a queue is for."""
-    if not is_command_queue(queue):
-        return {job: weight for job, weight, _ in jobs}
-    return {job: weight for job, weight, command in jobs if command_queue(command) == queue}
+    if queue == FILES_QUEUE:
+        return {job.number: job.weight for job in jobs if job.is_verified}
+    fetched = [job for job in jobs if job.is_fetched]
+    if is_command_queue(queue):
+        fetched = [job for job in fetched if command_queue(job.command) == queue]
+    return {job.number: job.weight for job in fetched}
 
 
 def _share_queue(
@@ -222,7 +250,10 @@ def _share_queue(
     demands = []
     for job, weight in weights.items() if free > 0 else ():
         held, todo = tokens.get((queue, job), (0, 0))
-        wants = _count_waiting(connection, queue, job, free + todo) - todo
+        if queue == FILES_QUEUE:
+            wants = _count_parts(connection, job, free + held) - held
+        else:
+            wants = _count_waiting(connection, queue, job, free + todo) - todo
         demands.append(Demand(job, weight, held, wants))
     return share_out(free, demands)
 
@@ -240,6 +271,12 @@ def _count_waiting(connection: psycopg.Connection, queue: str, job: int, limit: 
     return -(-int(found[0]) // each)
 
 
+def _count_parts(connection: psycopg.Connection, job: int, limit: int) -> int:
+    """Return how many tokens a comparison of files could have: ``limit`` while not all are given out."""
+    found = connection.execute(_of_job(_PARTS, job), {"limit": limit}).fetchone()
+    return int(found[0]) if found else 0
+
+
 def _of_job(statement: str, job: int) -> str:
     """Return a statement with the names of a job's tables."""
     names = {"job": f"job_{job}"}
@@ -249,6 +286,8 @@ def _of_job(statement: str, job: int) -> str:
 def _token(queue: str, job: int) -> tuple[str, str, Jsonb]:
     if queue == ROWS_QUEUE:
         return queue, ROWS_TASK, Jsonb({"job": job})
+    if queue == FILES_QUEUE:
+        return queue, FILES_TASK, Jsonb({"job": job})
     if is_command_queue(queue):
         return queue, COMMAND_TASK, Jsonb({"job": job, "archive": queue.removeprefix(COMMAND_PREFIX)})
     return queue, STUDY_TASK, Jsonb({"job": job, "archive": archive_of(queue)})

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import psycopg
 
-from dicom_quarry.cluster.engine import COMMAND_TASK, ROWS_TASK, STUDY_TASK, Engine
+from dicom_quarry.cluster.engine import COMMAND_TASK, FILES_TASK, ROWS_TASK, STUDY_TASK, Engine
 from dicom_quarry.cluster.window import top_up
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.jobs.cluster.versions import Versions, read_versions
@@ -57,6 +57,9 @@ class WorkerJobs(Protocol):
     def run_command(self, job: int, name: str) -> None:
         """Run a command for the next complete study of a job."""
 
+    def compare_files(self, job: int) -> None:
+        """Compare the next part of a job's files with its record."""
+
 
 class WorkerLoop:
     """One worker of a database, until ``stopping`` is set and what it had begun has ended.
@@ -89,6 +92,7 @@ class WorkerLoop:
         work = {
             ROWS_TASK: lambda job, _: self._do(lambda: jobs.query_rows(job)),
             COMMAND_TASK: lambda job, name: self._do(lambda: jobs.run_command(job, name)),
+            FILES_TASK: lambda job, _: self._do(lambda: jobs.compare_files(job)),
             STUDY_TASK: lambda job, archive: self._do(lambda: jobs.fetch_study(job, archive)),
         }
         self._engine = Engine(

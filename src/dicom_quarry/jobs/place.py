@@ -20,6 +20,7 @@ from dicom_quarry.ledger.location import LedgerLocation
 if TYPE_CHECKING:
     from dicom_quarry.jobs.audit_log import AuditLog
     from dicom_quarry.jobs.checkpoint_store import CheckpointStore
+    from dicom_quarry.jobs.cluster.file_check import FileCheck, FileCheckState
     from dicom_quarry.ledger.ledger import Ledger
 
 #: The audit log's callback for a full disk, see AuditLog.
@@ -171,6 +172,17 @@ class JobPlace(JobFolder, ABC):
     @abstractmethod
     def open_checkpoint(self, name: str) -> CheckpointStore:
         """Return the place where a kind of verification keeps its position."""
+
+    def open_file_check(self, *, restart: bool) -> FileCheck | None:  # noqa: ARG002 - there are no workers
+        """Return the comparison of the files by workers, None if this process has to compare them.
+
+        ``restart``: what they do now, or have found, does not count.
+        """
+        return None
+
+    def read_file_check(self) -> FileCheckState | None:
+        """Return how far the workers' comparison of the files is, None if there is none."""
+        return None
 
     @abstractmethod
     def export_audit(self) -> None:

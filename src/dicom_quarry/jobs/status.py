@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dicom_quarry.jobs.place import Holder, JobPlace
 from dicom_quarry.ledger.file_state import FileDamage, read_damage
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.model import Study
 from dicom_quarry.system.text_safety import escape_text
+
+if TYPE_CHECKING:
+    from dicom_quarry.jobs.cluster.file_check import FileCheckState
 
 #: Limits on a progress, which another user may have written: characters of a reason, numbers.
 _MAX_REASON = 500
@@ -24,9 +27,9 @@ _STUDY_KEYS = ("row", "stored", "listed", "task_id")
 class JobStatus:
     """A job at one moment. ``holder`` is the process that runs it, None if none does.
 
-    ``active_studies`` are the studies of the progress, by their rows.
-    ``damage`` are files that were found damaged or missing. ``was_killed``: its last process ended without
-    stopping, such as by kill -9 or a restart of the computer.
+    ``active_studies`` are the studies of the progress, by their rows. ``damage`` are files that were found
+    damaged or missing, ``file_check`` is the workers' comparison. ``was_killed``: its last process ended
+    without stopping, such as by kill -9 or a restart of the computer.
     """
 
     folder: JobPlace
@@ -36,6 +39,7 @@ class JobStatus:
     progress: Mapping[str, Any]
     active_studies: Mapping[int, Study] = field(default_factory=dict)
     damage: FileDamage | None = None
+    file_check: FileCheckState | None = None
     was_killed: bool = False
 
     @property
@@ -85,7 +89,8 @@ def read_status(folder: JobPlace, reader: LedgerReader) -> JobStatus:
     }
     began, damage = datetime.fromisoformat(metadata["created"]), read_damage(metadata)
     was_killed = holder is None and not counts.is_finished and folder.was_left()
-    return JobStatus(folder, began, counts, holder, progress, active, damage, was_killed)
+    check = folder.read_file_check()
+    return JobStatus(folder, began, counts, holder, progress, active, damage, check, was_killed)
 
 
 def _read_progress(folder: JobPlace, holder: Holder) -> dict[str, Any]:

@@ -56,6 +56,9 @@ class FileTotals:
     files: int
     size: int
 
+    def __add__(self, other: FileTotals) -> FileTotals:
+        return FileTotals(self.files + other.files, self.size + other.size)
+
 
 def count_stored_bytes(database: Database) -> int:
     """Return the bytes of a job's files, without those of studies that were released."""

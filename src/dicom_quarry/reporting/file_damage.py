@@ -1,4 +1,4 @@
-"""Files that are damaged or missing, in words."""
+"""The state of the files in words: those that are damaged or missing, and a comparison by workers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 from datetime import datetime
 from pathlib import Path
 
+from dicom_quarry.jobs.cluster.file_check import FileCheckState
 from dicom_quarry.ledger.file_state import FileDamage
 from dicom_quarry.plurals import format_count
 
@@ -19,4 +20,21 @@ def describe_damage(damage: FileDamage | None, out: Path) -> str:
     return (
         f"{files} damaged or missing (found by {damage.found_by}, {when:%Y-%m-%d %H:%M}). To fetch what is "
         f"damaged or missing again: quarry retry {shlex.quote(str(out))} --damaged"
+    )
+
+
+def describe_file_check(check: FileCheckState, label: str) -> str:
+    """Describe how far the workers have compared the files of a job; empty once a user has seen that."""
+    files = format_count(check.done.files, "file")
+    damaged = f", {check.damaged:,} damaged or missing"
+    if check.is_active:
+        return f"the workers compare its files: {files} so far{damaged}"
+    if check.ended is None:
+        return f"the comparison of its files was stopped after {files}. To continue: quarry verify {label}"
+    if check.is_shown:
+        return ""
+    when = check.ended.astimezone()
+    return (
+        f"the workers have compared its files, until {when:%Y-%m-%d %H:%M}: {files}{damaged}. To see the "
+        f"result: quarry verify {label}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from dicom_quarry.jobs.cluster.file_check import FileCheckState
 from dicom_quarry.ledger.activity import ArchiveLoad
 from dicom_quarry.reporting.formatting import format_timestamp
 from dicom_quarry.reporting.job_view import JobView
@@ -38,6 +39,19 @@ def job_dict(view: JobView) -> dict[str, object]:
             {"step": step.label, "rows": step.rows, "leaving": dict(step.leaving)} for step in view.flow
         ],
         "archives": {name: _load_dict(load) for name, load in view.activity.archives.items()},
+    }
+
+
+def file_check_dict(check: FileCheckState) -> dict[str, object]:
+    """Return the comparison of a job's files by the workers, as ``quarry status --json`` has it."""
+    return {
+        "running": check.is_active,
+        "started_at": format_timestamp(check.started),
+        "ended_at": _timestamp_or_none(check.ended),
+        "files": check.done.files,
+        "bytes": check.done.size,
+        "files_damaged": check.damaged,
+        "files_unrecorded": check.unrecorded,
     }
 
 

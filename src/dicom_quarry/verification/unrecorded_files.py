@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from dicom_quarry.ledger.stored_files import StoredFile
 from dicom_quarry.verification.file_records import FileRecords
@@ -21,8 +22,10 @@ _QUARRY_FOLDER = ".quarry"
 class UnrecordedFiles:
     """Collects the recorded files, then searches the output folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, on_folder: Callable[[], object] = lambda: None) -> None:
+        """Prepare for a search; ``on_folder`` is called for each folder, and may end it by an exception."""
         self._root = os.fspath(root)
+        self._on_folder = on_folder
         self._recorded_counts: Counter[str] = Counter()
         self._folders_with_missing: set[str] = set()
 
@@ -30,9 +33,10 @@ class UnrecordedFiles:
         """Add recorded files."""
         self._recorded_counts.update(file.path.rpartition("/")[0] for file in files)
 
-    def add_missing(self, path: str) -> None:
-        """Add a missing recorded file: with an unrecorded one in its folder the number would be right."""
-        self._folders_with_missing.add(path.rpartition("/")[0])
+    def add_missing_of(self, findings: Iterable[Mapping[str, Any]]) -> None:
+        """Add the missing files of findings: with an unrecorded one the number would be right."""
+        missing = (finding["file"][0] for finding in findings if finding["code"] == "missing")
+        self._folders_with_missing.update(path.rpartition("/")[0] for path in missing)
 
     def find(self, records: FileRecords) -> Iterator[str]:
         """Yield every unrecorded file, relative to the root; skips the folders of unfinished tasks."""
@@ -62,6 +66,7 @@ class UnrecordedFiles:
         todo = [""]
         while todo:
             folder = todo.pop()
+            self._on_folder()
             names = set()
             try:
                 with os.scandir(f"{self._root}/{folder}") as entries:

@@ -48,6 +48,7 @@ def _to_json(job: JobStatus, view: JobView) -> dict[str, object]:
         "resume": resume_command(job.folder.label) if job.can_be_resumed else None,
         "instances_missing": view.instances_missing,
         "active_studies": job.progress.get("active_studies", []),
+        "verification": api.file_check_dict(job.file_check) if job.file_check else None,
     }
 
 
@@ -77,6 +78,8 @@ def _show_job(job: JobStatus) -> None:
         out.print(f"  {api.format_study(study['row'], *keys)}: {part}")
     if job.damage:
         out.print(api.describe_damage(job.damage, job.folder.out))
+    if job.file_check and (text := api.describe_file_check(job.file_check, job.folder.label)):
+        out.print(text)
     if job.waiting_for:
         out.print(f"waiting for {job.waiting_for}")
     if progress.get("seconds_left") is not None:

@@ -23,7 +23,7 @@ def stop(
     """Stop a running job.
 
     The studies being transferred are finished first. Returns when the job has ended. Run the command of the
-    job again to continue it.
+    job again to continue it. Workers that compare the files of job:NAME end that, too.
 
     Examples:
       quarry stop out/
@@ -42,7 +42,14 @@ def stop(
     action = "cancelling" if now else "finishing"
     for job in running:
         job.stop(cancel=now)
-        out.print(f"{job.folder.label}: {action} the studies being transferred ({job.holder})")
+        what = (
+            "ending the comparison of its files"
+            if job.is_compared
+            else f"{action} the studies being transferred"
+        )
+        out.print(f"{job.folder.label}: {what} ({job.holder})")
     for job in running:
         job.wait()
-        out.print(f"{job.folder.label}: stopped. To continue: {resume_command(job.folder.label)}")
+        label = job.folder.label
+        command = f"quarry verify {label}" if job.is_compared else resume_command(label)
+        out.print(f"{label}: stopped. To continue: {command}")

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.api import FileResult, VerificationRun, VerifyOptions, VerifySummary
+from dicom_quarry.api import FileResult, OpenVerification, VerifyOptions, VerifySummary
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import choose_folder
 from dicom_quarry.cli.console import err, fail, out
@@ -38,7 +38,8 @@ def verify(
         str | None, typer.Option(help="Repeat the sample with this seed.  [default: a new sample]")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Files read at once.  [default: by processors]")
+        int | None,
+        typer.Option(min=1, max=256, help="Files read at once, on this computer.  [default: by processors]"),
     ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Start over instead of continuing an interrupted verify.")
@@ -67,6 +68,7 @@ def verify(
 
     Reads every file and compares it with the checksum recorded when it arrived. In a folder
     without the job's record, its manifest.csv.gz is used. Run again after an interruption it continues.
+    The files of job:NAME are compared by the workers of the database, if there are any.
 
     Exit codes: 0 all files are unchanged; 1 some are damaged or missing, or the proof does not hold; 4
     interrupted.
@@ -75,6 +77,7 @@ def verify(
       quarry verify out/
       quarry verify out/ --proof
       quarry verify out/ --against-archive
+      quarry verify job:ct-2026
     """
     if seed is not None and sample is None:
         raise ConfigError("--seed repeats a --sample: give both")
@@ -128,25 +131,38 @@ def _verify_files(folder: Path, options: VerifyOptions) -> bool:
     printer = _DamagedFilePrinter()
     with api.open_verification(folder, options) as verification, _sigterm_as_interrupt():
         _show_start(verification)
+        let_go = False
         try:
             with ProgressLine() as line:
                 verified = verification.run(
                     printer.show, lambda progress: line.show(lambda: api.format_files_progress(progress))
                 )
         except KeyboardInterrupt:
-            printer.finish()
-            done = api.format_count(verification.files_done, "file")
-            print_line(f"Interrupted after {done}. Run the same command again to continue")
-            raise typer.Exit(4) from None
+            verified, let_go = None, verification.is_with_workers
         printer.finish()
+        if verified is None:
+            _show_interruption(verification, let_go=let_go)
+            raise typer.Exit(4)
         list_file = api.write_damaged_list(verification, verified, is_full=options.is_full)
-        api.record_verification(verification, verified, is_full=options.is_full, is_quick=options.quick)
+        api.record_verification(verification, verified, is_quick=options.quick)
         verification.finish()
     _show_result(folder, options, verification, verified, list_file)
     return not verified.damaged
 
 
-def _show_start(verification: VerificationRun) -> None:
+def _show_interruption(verification: OpenVerification, *, let_go: bool) -> None:
+    done = api.format_count(verification.files_done, "file")
+    if let_go:
+        label = verification.folder.label
+        print_line(
+            f"Let go after {done}: the workers go on. Run the same command again to see how far they are. To "
+            f"stop them:  quarry stop {label}"
+        )
+    else:
+        print_line(f"Interrupted after {done}. Run the same command again to continue")
+
+
+def _show_start(verification: OpenVerification) -> None:
     if verification.manifest is not None:
         written = datetime.fromtimestamp(verification.manifest.stat().st_mtime).astimezone()
         files = api.format_count(verification.totals.files, "file")
@@ -158,6 +174,8 @@ def _show_start(verification: VerificationRun) -> None:
         ago = api.format_duration(max(0.0, time.time() - verification.interrupted_at))
         files = api.format_count(verification.files_done, "file")
         print_line(f"Resuming after {files} (interrupted {ago} ago). --restart starts over")
+    if verification.remark:
+        print_line(verification.remark)
     sample = verification.sample
     if sample is not None:
         print_line(
@@ -168,7 +186,7 @@ def _show_start(verification: VerificationRun) -> None:
 def _show_result(
     folder: Path,
     options: VerifyOptions,
-    verification: VerificationRun,
+    verification: OpenVerification,
     verified: VerifySummary,
     list_file: Path | None,
 ) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 #: they cancel what they fetch for it if not, and ``cancelled``. ``weight`` is its share of the workers.
 #: ``hand_overs`` counts how often it was given to them with other settings than before. ``command`` is
 #: the name of the command that workers run for its complete studies, or empty. ``role`` is the one that made
-#: it, whose members alone may change the row.
+#: it, whose members alone may change the row. The workers compare its files while it is ``verifying``: see
+#: file_check.py.
 #:
 #: ``workers``: ``identity`` is in the claims of the worker's process, ``queues`` has the number of studies at
 #: once by queue of the engine, ``beat`` is the last sign of life, ``state`` is empty or what it waits for;
@@ -55,7 +56,8 @@ CREATE TABLE IF NOT EXISTS quarry.jobs (
     weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0),
     hand_overs bigint NOT NULL DEFAULT 0,
     command text NOT NULL DEFAULT '',
-    role text NOT NULL DEFAULT current_user
+    role text NOT NULL DEFAULT current_user,
+    verifying boolean NOT NULL DEFAULT false
 );
 CREATE TABLE IF NOT EXISTS quarry.workers (
     name text PRIMARY KEY,
@@ -134,8 +136,10 @@ CREATE TABLE quarry.actions (
 );
 """
 
+_FROM_2_TO_3 = "ALTER TABLE quarry.jobs ADD COLUMN verifying boolean NOT NULL DEFAULT false;"
+
 #: The statements at index n upgrade the tables of version n + 1 to version n + 2.
-MIGRATIONS: list[str] = [_FROM_1_TO_2 + _POLICIES]
+MIGRATIONS: list[str] = [_FROM_1_TO_2 + _POLICIES, _FROM_2_TO_3]
 
 
 def list_version() -> int:

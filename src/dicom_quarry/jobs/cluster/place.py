@@ -29,6 +29,7 @@ from dicom_quarry.jobs.checkpoint_store import (
 from dicom_quarry.jobs.cluster.actions import record_action
 from dicom_quarry.jobs.cluster.checkpoints import CheckpointRows
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow, require_member
+from dicom_quarry.jobs.cluster.file_check import FileCheck, FileCheckState, find_file_check
 from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
 from dicom_quarry.jobs.cluster.locks import AdvisoryLock
 from dicom_quarry.jobs.cluster.tables import (
@@ -37,7 +38,7 @@ from dicom_quarry.jobs.cluster.tables import (
     create_tables,
     read_audit_table,
 )
-from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, list_workers
+from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, FILES_QUEUE, list_workers
 from dicom_quarry.jobs.folder import JOB_FILE
 from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace, OnFull, do_nothing
 from dicom_quarry.ledger.ledger import Ledger
@@ -95,8 +96,13 @@ class ClusterPlace(JobPlace):
             return read_lease(connection, self.job.number).holder or find_workers(connection, self.job)
 
     def find_stoppable(self) -> Holder | None:
-        """Return the same: they read the request in the database."""
-        return self.holder()
+        """Return the same, and the workers while they compare the files: they read it in the database."""
+        return self.holder() or (Holder(0, WORKERS) if self.is_compared() else None)
+
+    def is_compared(self) -> bool:
+        """Look at the list of jobs, and at what lies with the engine."""
+        with self.cluster.connected() as connection:
+            return are_files_compared(connection, self.job)
 
     def request_stop(self, holder: Holder, *, cancel: bool) -> None:  # noqa: ARG002 - the row has it
         """Write the request into the list of jobs, from any host."""
@@ -112,6 +118,9 @@ class ClusterPlace(JobPlace):
                 "UPDATE quarry.jobs SET with_workers = false, cancelled = %s"
                 " WHERE number = %s AND with_workers",
                 (cancel, self.job.number),
+            )
+            connection.execute(
+                "UPDATE quarry.jobs SET verifying = false WHERE number = %s", (self.job.number,)
             )
 
     def find_gone_workers(self) -> Callable[[str], bool]:
@@ -197,6 +206,14 @@ class ClusterPlace(JobPlace):
             return CheckpointFiles(own_folder(self.out), name)
         return CheckpointRows(self.cluster, self.job.number, name, writable_folder(self))
 
+    def open_file_check(self, *, restart: bool) -> FileCheck | None:
+        """Look for workers that have the folder of the job."""
+        return find_file_check(self.cluster, self.job, restart=restart)
+
+    def read_file_check(self) -> FileCheckState | None:
+        """Read the tables of the job."""
+        return FileCheck(self.cluster, self.job).read()
+
     def export_audit(self) -> None:
         """Write audit.csv from the table."""
         with atomic_write(self.state / AUDIT_NAME) as file:
@@ -267,12 +284,28 @@ def find_workers(connection: Any, job: JobRow) -> Holder | None:
     (has_it,) = connection.execute(
         "SELECT with_workers FROM quarry.jobs WHERE number = %s", (job.number,)
     ).fetchone()
-    if not has_it and connection.execute(f"SELECT to_regclass('{ENGINE_TABLE}')").fetchone() != (None,):
-        (has_it,) = connection.execute(
-            f"SELECT EXISTS (SELECT FROM {ENGINE_TABLE} WHERE status = 'doing' AND args->>'job' = %s)",
-            (str(job.number),),
-        ).fetchone()
+    has_it = has_it or _has_tokens(connection, job, "<>")
     return Holder(0, WORKERS) if has_it else None
+
+
+def are_files_compared(connection: Any, job: JobRow) -> bool:
+    """Return True while the workers compare the files of a job, or are just ending that."""
+    (is_compared,) = connection.execute(
+        "SELECT verifying FROM quarry.jobs WHERE number = %s", (job.number,)
+    ).fetchone()
+    return is_compared or _has_tokens(connection, job, "=")
+
+
+def _has_tokens(connection: Any, job: JobRow, operator: str) -> bool:
+    """Return True if workers have tokens of a job from the queue of files (``=``), or others (``<>``)."""
+    if connection.execute(f"SELECT to_regclass('{ENGINE_TABLE}')").fetchone() == (None,):
+        return False
+    (found,) = connection.execute(
+        f"SELECT EXISTS (SELECT FROM {ENGINE_TABLE} WHERE status = 'doing' AND args->>'job' = %s"
+        f" AND queue_name {operator} %s)",
+        (str(job.number), FILES_QUEUE),
+    ).fetchone()
+    return bool(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.cluster.actions import record_action
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow
 from dicom_quarry.jobs.cluster.lease import find_obstacle, hold_job
-from dicom_quarry.jobs.cluster.place import find_workers, read_pointer
+from dicom_quarry.jobs.cluster.place import are_files_compared, find_workers, read_pointer
 from dicom_quarry.jobs.folder import JOB_FILE
 from dicom_quarry.system.processes import user_name
 
@@ -73,6 +73,8 @@ def _held(connection: Any, job: JobRow) -> Iterator[None]:
         obstacle = find_obstacle(connection, job.number) if is_held else "a process works on it"
         if not obstacle and find_workers(connection, job):
             obstacle = "the workers have it"
+        if not obstacle and are_files_compared(connection, job):
+            obstacle = "the workers compare its files"
         if obstacle:
             raise StartError(
                 f"job:{job.name} is not removed: {obstacle}. Stop it first:  quarry stop job:{job.name}"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.cluster.versions import Revision, format_revision
@@ -19,6 +19,9 @@ from dicom_quarry.version import __version__
 #: The engine's schema, whose functions name its tables without one, and its table of work.
 ENGINE_SCHEMA = "quarry_engine"
 ENGINE_TABLE = f"{ENGINE_SCHEMA}.procrastinate_jobs"
+
+#: The queue of the comparisons of files: any worker takes it that has the folder of the job.
+FILES_QUEUE: Final = "files"
 
 #: Seconds since the last sign of life. While the server was down nobody could give one.
 SILENCE = (
