@@ -11,7 +11,7 @@ import pytest
 
 from dicom_quarry.cluster import window
 from dicom_quarry.jobs.cluster.database import Cluster
-from dicom_quarry.ledger.claim_statements import CLAIM_REQUESTS, CLAIM_TASKS
+from dicom_quarry.ledger.claim_statements import CLAIM_REQUESTS, CLAIM_TASKS, CLAIM_TASKS_OF_ARCHIVE
 from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.statements import NEXT_DUE, WAITING_REQUESTS
@@ -22,7 +22,7 @@ MANY, FEW = 5000, 200
 _STUDIES = """
 INSERT INTO tasks (id, archive, study_uid, patient_id, accession, study_date, modalities, description,
     state, not_before, selection, availability, stored, size, folder)
-SELECT n, 'main', '2.25.' || n, 'P' || n, 'A' || n, '20180723', 'CT', 'CHEST',
+SELECT n, {archive}, '2.25.' || n, 'P' || n, 'A' || n, '20180723', 'CT', 'CHEST',
     {state}, {later}, '', '', 0, 0, ''
 FROM generate_series(1, 2 * %(many)s) n
 """
@@ -33,23 +33,31 @@ FROM generate_series(1, 3 * %(many)s) n
 """
 _WANTED = "INSERT INTO request_tasks (row, task_id) SELECT n, n FROM generate_series(1, 2 * %(many)s) n"
 
+_ELSEWHERE = "CASE WHEN n > %(many)s THEN 'main' ELSE 'other' END"
+
+#: What differs from studies of one archive that all wait.
 CASES = {
-    "all wait": ("'waiting'", "NULL"),
-    "the first half has ended": ("CASE WHEN n > %(many)s THEN 'waiting' ELSE 'concluded' END", "NULL"),
-    "all but one wait for later": ("'waiting'", "CASE WHEN n < 2 * %(many)s THEN 1e11 END"),
+    "all wait": {},
+    "the first half has ended": {"state": "CASE WHEN n > %(many)s THEN 'waiting' ELSE 'concluded' END"},
+    "all but one wait for later": {"later": "CASE WHEN n < 2 * %(many)s THEN 1e11 END"},
+    "the first half waits for another archive": {"archive": _ELSEWHERE},
+    "another archive has postponed the first half": {
+        "archive": _ELSEWHERE,
+        "later": "CASE WHEN n > %(many)s THEN NULL ELSE 1e9 END",
+    },
 }
 
 
 @pytest.fixture(params=CASES, ids=lambda name: name)
 def connection(request: pytest.FixtureRequest, url: str) -> Iterator[psycopg.Connection]:
     """A connection to the record of a job with many studies and rows."""
-    state, later = CASES[request.param]
+    values = {"state": "'waiting'", "later": "NULL", "archive": "'main'", **CASES[request.param]}
     location = Cluster(url).location(1)
     with closing(Ledger(location)):
         pass
     options = f"-c search_path={location.schema}"
     with psycopg.connect(url, autocommit=True, options=options) as connection:
-        for statement in (_ROWS, _STUDIES.format(state=state, later=later), _WANTED, "ANALYZE"):
+        for statement in (_ROWS, _STUDIES.format(**values), _WANTED, "ANALYZE"):
             connection.execute(statement, {"many": MANY} if "many" in statement else None)
         yield connection
 
@@ -73,7 +81,8 @@ def test_each_statement_of_a_dispatch_reads_a_few_rows(connection: psycopg.Conne
     statements: list[tuple[CompiledStatement, dict[str, Any]]] = [
         (NEXT_DUE, {}),
         (WAITING_REQUESTS, {"limit": 50}),
-        (CLAIM_TASKS, {**claim, "now": 1.8e9, "limit": 1, "archive": "main"}),
+        (CLAIM_TASKS, {**claim, "now": 1.8e9, "limit": 1}),
+        (CLAIM_TASKS_OF_ARCHIVE, {**claim, "now": 1.8e9, "limit": 1, "archive": "main"}),
         (CLAIM_REQUESTS, {**claim, "limit": 50}),
     ]
     for statement, values in statements:

@@ -21,6 +21,7 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.migrations import schema_version
 from tests.cluster.site import STUDIES, Site
 from tests.e2e.command import Running, quarry, until
+from tests.ledger.helpers import read_schema
 from tests.peers.process import wait_for
 
 OLDER = Path(__file__).parent / "older"
@@ -51,7 +52,16 @@ def columns(url: str) -> list[tuple[object, ...]]:
 def make_older(url: str, job: str) -> None:
     """Bring a database, and the record of a job in it, back to what an earlier build made."""
     (number,) = run_sql(url, "SELECT number FROM quarry.jobs WHERE name = %s", job)[0]
-    run_sql(url, f"DROP TABLE job_{number}.claims; UPDATE job_{number}.schema_version SET version = 1")
+    run_sql(
+        url,
+        f"""
+        SET search_path = job_{number};
+        DROP TABLE claims;
+        DROP INDEX tasks_waiting, tasks_waiting_for_archive;
+        CREATE INDEX tasks_by_state ON tasks (state, not_before, id);
+        UPDATE schema_version SET version = 1
+        """,
+    )
     run_sql(url, "UPDATE quarry.version SET revision = '2.1.3.4.0.50'")
 
 
@@ -99,7 +109,12 @@ def test_the_engine_is_upgraded_by_its_own_statements_that_are_newer(
 
 def test_a_newer_worker_waits_for_the_upgrade_and_goes_on_by_itself(site: Site) -> None:
     site.enter("trial", STUDIES)
+    job = Cluster(site.url).find("trial")
+    assert job is not None
+    location = Cluster(site.url).location(job.number)
+    new_one = read_schema(location)
     make_older(site.url, "trial")
+    assert read_schema(location) != new_one
     worker = site.start_worker("W1")
     wait_for(lambda: "waits for  quarry cluster upgrade" in site.worker_states(), "its state", 60)
     refused = quarry("status", "job:trial")
@@ -108,6 +123,7 @@ def test_a_newer_worker_waits_for_the_upgrade_and_goes_on_by_itself(site: Site) 
     done = quarry("cluster", "upgrade", site.url)
     assert done.code == 0, done.err
     assert "The records of 1 job are of this version" in done.out
+    assert read_schema(location) == new_one
     assert site.run("trial", STUDIES).code == 0, worker.output
     assert site.outcomes("trial") == ["complete"] * len(STUDIES)
 

@@ -212,10 +212,14 @@ def test_a_name_that_is_no_schema_is_refused(name: str) -> None:
         PostgresLocation("postgresql://localhost/quarry", name)
 
 
-def test_indexes_are_partial(place: PostgresLocation) -> None:
+@pytest.mark.parametrize(
+    ("name", "condition"),
+    [("queries_by_row", '("row" IS NOT NULL)'), ("tasks_waiting_for_archive", "(state = 'waiting'::text)")],
+)
+def test_indexes_are_partial(place: PostgresLocation, name: str, condition: str) -> None:
     Database(place).close()
-    (found,) = raw_query(place, "select indexdef from pg_indexes where indexname = 'queries_by_row'")[-1]
-    assert found.endswith('WHERE ("row" IS NOT NULL)')
+    (found,) = raw_query(place, f"select indexdef from pg_indexes where indexname = '{name}'")[-1]
+    assert found.endswith(f"WHERE {condition}")
 
 
 def test_the_embedded_ledger_needs_no_psycopg(tmp_path: Path) -> None:

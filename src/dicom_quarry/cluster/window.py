@@ -112,7 +112,8 @@ DELETE FROM {{job}}.claims WHERE worker NOT IN (
 )
 """
 
-# Each in the order of an index, or the server may read the table instead. Studies are two ranges of theirs.
+# Each in the order of an index, or the server may read the table instead. Studies are two ranges of that of
+# their archive, so that what waits for others is not passed over.
 # What a worker has claimed has a token already.
 _STUDIES = """
 SELECT count(*) FROM (

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
+    ColumnElement,
     Select,
-    Subquery,
     and_,
     bindparam,
     delete,
     insert,
     literal,
-    or_,
     select,
     union_all,
 )
@@ -37,14 +35,20 @@ def claim_all(kind: str, source: Select[Any], item: str) -> CompiledStatement:
     return CompiledStatement(InsertNew(claims, source=chosen))
 
 
-def _locked(query: Select[Any]) -> Subquery[Any]:
-    wanted: BindParameter[str] = bindparam("archive", type_=tasks.c.archive.type)
-    query = query.where(or_(wanted == "", tasks.c.archive == wanted))
-    return query.with_for_update(skip_locked=True, of=tasks).subquery()
+def _claim_tasks(*conditions: ColumnElement[bool]) -> CompiledStatement:
+    """Return the statement that claims tasks: first postponed ones that are due, then the others."""
+
+    def locked(query: Select[Any]) -> Select[Any]:
+        query = query.where(*conditions).with_for_update(skip_locked=True, of=tasks)
+        return select(query.subquery())
+
+    startable = union_all(locked(due_tasks), locked(fresh_tasks)).limit(bindparam("limit"))
+    return claim_all("task", select(startable.subquery()), "id")
 
 
-_startable = union_all(select(_locked(due_tasks)), select(_locked(fresh_tasks))).limit(bindparam("limit"))
-CLAIM_TASKS = claim_all("task", select(_startable.subquery()), "id")
+CLAIM_TASKS = _claim_tasks()
+#: Each of the two statements is a range of its own index.
+CLAIM_TASKS_OF_ARCHIVE = _claim_tasks(tasks.c.archive == bindparam("archive", type_=tasks.c.archive.type))
 CLAIM_REQUESTS = claim_all("row", waiting_requests.with_for_update(skip_locked=True, of=requests), "row")
 #: Claims a task that was made in the same transaction.
 CLAIM_TASK = CompiledStatement(

@@ -51,9 +51,11 @@ class Claims:
         if taken or not self._is_task_due(now):
             return taken
         values = self._new_claim()
+        statement = put.CLAIM_TASKS_OF_ARCHIVE if archive else put.CLAIM_TASKS
+        which = {"archive": archive} if archive else {}
 
         def work(connection: Connection) -> list[Any]:
-            put.CLAIM_TASKS.run(connection, **values, now=now, limit=limit, archive=archive)
+            statement.run(connection, **values, **which, now=now, limit=limit)
             return _claimed(connection, put.CLAIMED_TASKS, values)
 
         return [make_task(row, values["number"]) for row in self._database.write(work)]

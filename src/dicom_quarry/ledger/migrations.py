@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Float,
+    Index,
     Integer,
     MetaData,
     Table,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text,
     update,
 )
 
@@ -45,8 +47,20 @@ def _add_claims(connection: Connection) -> None:
     ).create(connection)
 
 
+def _add_indexes_of_waiting_tasks(connection: Connection) -> None:
+    """Replace the index of all tasks by two of those that wait: for all archives, and for one."""
+    tasks = Table("tasks", MetaData(), autoload_with=connection)
+    next(index for index in tasks.indexes if index.name == "tasks_by_state").drop(connection)
+    in_order, is_waiting = (tasks.c.not_before, tasks.c.id), text("state = 'waiting'")
+    for name, columns in (
+        ("tasks_waiting", in_order),
+        ("tasks_waiting_for_archive", (tasks.c.archive, *in_order)),
+    ):
+        Index(name, *columns, sqlite_where=is_waiting, postgresql_where=is_waiting).create(connection)
+
+
 #: The function at index n upgrades a ledger of version n + 1 to version n + 2.
-MIGRATIONS: list[Callable[[Connection], None]] = [_add_claims]
+MIGRATIONS: list[Callable[[Connection], None]] = [_add_claims, _add_indexes_of_waiting_tasks]
 
 _schema_version = Table("schema_version", MetaData(), Column("version", Integer, nullable=False))
 

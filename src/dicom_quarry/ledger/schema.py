@@ -30,6 +30,8 @@ _Big = BigInteger().with_variant(Integer, "sqlite")
 #: Text in the order of its bytes, on PostgreSQL too, so that pages and reports have one order.
 _Text = Text().with_variant(Text(collation="C"), "postgresql")
 
+_IS_WAITING = "state = 'waiting'"
+
 #: Facts about the job by name: its settings, its columns, and what it has learned since.
 job = Table(
     "job",
@@ -89,7 +91,9 @@ tasks = Table(
     Column("removing", _Big, nullable=False, default=0, server_default="0"),
     UniqueConstraint("study_uid", "archive", "selection"),
     # In the order in which tasks are started: those without a time by id, then the postponed ones by time.
-    Index("tasks_by_state", "state", "not_before", "id"),
+    # One process takes them from all archives in turn, workers from one, whatever waits for the others.
+    Index("tasks_waiting", "not_before", "id", sqlite_where=text(_IS_WAITING)),
+    Index("tasks_waiting_for_archive", "archive", "not_before", "id", sqlite_where=text(_IS_WAITING)),
 )
 
 request_tasks = Table(

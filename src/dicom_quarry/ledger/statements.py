@@ -16,6 +16,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal_column,
     or_,
     select,
     union_all,
@@ -106,26 +107,27 @@ _is_requested = _first_row.scalar_subquery().is_not(None)
 
 
 def _wanted(query: Select[Any]) -> Select[Any]:
-    """Limit a query to waiting tasks that a row requests, and no worker has. Nearly all are such tasks."""
-    return query.where(tasks.c.state == TaskState.WAITING, _is_requested, _unclaimed("task", tasks.c.id))
+    """Limit a query to waiting tasks that a row requests, and no worker has. Nearly all are such tasks.
+
+    They are found in the order of an index: PostgreSQL takes it for the order of all of its columns alone.
+    """
+    # Not a parameter: with one, neither database takes an index of waiting tasks alone.
+    is_waiting = tasks.c.state == literal_column(f"'{TaskState.WAITING}'")
+    found = query.where(is_waiting, _is_requested, _unclaimed("task", tasks.c.id))
+    return found.order_by(tasks.c.not_before, tasks.c.id)
 
 
 # Two queries, each a range of the index: one query would sort all waiting tasks.
-due_tasks = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before <= bindparam("now"))
-due_tasks = due_tasks.order_by(tasks.c.not_before, tasks.c.id).limit(_limit)
-# PostgreSQL takes the index for the order of all of its columns alone.
-fresh_tasks = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before.is_(None))
-fresh_tasks = fresh_tasks.order_by(tasks.c.not_before, tasks.c.id).limit(_limit)
+due_tasks = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before <= bindparam("now")).limit(_limit)
+fresh_tasks = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before.is_(None)).limit(_limit)
 #: Tasks that can be started now: first postponed ones that are due, then the others.
 WAITING_TASKS = CompiledStatement(
     union_all(select(due_tasks.subquery()), select(fresh_tasks.subquery())).limit(_limit)
 )
 
 #: The time of the first waiting task that no worker has; no row if no such task waits.
-_first_fresh = _wanted(select(tasks.c.not_before)).where(tasks.c.not_before.is_(None))
-_first_fresh = _first_fresh.order_by(tasks.c.not_before, tasks.c.id).limit(1)
-_first_later = _wanted(select(tasks.c.not_before)).where(tasks.c.not_before.is_not(None))
-_first_later = _first_later.order_by(tasks.c.not_before, tasks.c.id).limit(1)
+_first_fresh = _wanted(select(tasks.c.not_before)).where(tasks.c.not_before.is_(None)).limit(1)
+_first_later = _wanted(select(tasks.c.not_before)).where(tasks.c.not_before.is_not(None)).limit(1)
 NEXT_DUE = CompiledStatement(
     union_all(select(_first_fresh.subquery()), select(_first_later.subquery())).limit(1)
 )
