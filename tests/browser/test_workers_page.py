@@ -57,8 +57,8 @@ def prepare(url: str) -> None:
     enter(url, "QUARRY1")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO quarry.jobs (name, folder, host, owner, with_workers)"
-            " VALUES ('a-job-with-a-long-name-of-2026', '/data', 'host1', 'anna', true)"
+            "INSERT INTO quarry.jobs (name, folder, host, owner, with_workers, verifying)"
+            " VALUES ('a-job-with-a-long-name-of-2026', '/data', 'host1', 'anna', true, true)"
         )
         connection.execute(
             "INSERT INTO quarry.slots VALUES ('10.1.2.3.104', 0, 1, 'QUARRY1', now() + interval '1 h')"
@@ -85,6 +85,7 @@ def test_the_workers_are_followed_by_their_page(
             sync_api.expect(page.locator("#archives")).to_contain_text(text)
         sync_api.expect(page.locator("#archives")).to_contain_text("1 of 6 in use: QUARRY1 1")
         sync_api.expect(page.locator("#jobs")).to_contain_text("1 (100%)")
+        sync_api.expect(page.locator("#jobs")).to_contain_text("of anna: the workers compare its files")
         check(page, violations)
         enter(url, "QUARRY2", "waiting for the window, until Mon 19:00")
         sync_api.expect(page.locator("#workers")).to_contain_text("waiting for the window, until Mon 19:00")

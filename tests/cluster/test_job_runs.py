@@ -46,11 +46,11 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], tuple[JobRuns
             opened.append(place.number)
             yield Run(error)
 
+        row = SimpleNamespace(folder=Path("out"), name="trial", hand_overs="")
         monkeypatch.setattr(job_runs, "open_job_run", open_job_run)
-        monkeypatch.setattr(job_runs, "ClusterPlace", lambda *_: SimpleNamespace(number=7))
+        monkeypatch.setattr(job_runs, "ClusterPlace", lambda *_: SimpleNamespace(number=7, job=row))
         board = SimpleNamespace(waiting_for="")
         equipment: Any = SimpleNamespace(queries=SimpleNamespace(status_board=board), counts=WorkerCounts())
-        row = SimpleNamespace(folder=Path("out"), name="trial", hand_overs="")
         cluster: Any = SimpleNamespace(get=lambda _: row)
         return JobRuns(cluster, equipment, lambda _: None), opened
 

@@ -129,6 +129,10 @@ def check_reader(roles: PostgresServer, site: Site, anna: str, carol: str, hers:
         connection.execute(found[1].replace("job_17", hers).replace("bob", "carol"))
     assert quarry("status", "job:hers", cwd=folder).code == 0
     assert quarry("explain", "job:hers", "--row", 1, cwd=folder).code == 0
+    done = quarry("verify", "job:hers")
+    assert done.code == 0 and "The workers of the database compare the files" in done.out, done.out + done.err
+    # Those tables are new, and not granted.
+    assert quarry("status", "job:hers", cwd=folder).code == 0
     for statement in (
         f"DELETE FROM {hers}.requests",
         f"INSERT INTO {hers}.audit (event) VALUES ('x')",

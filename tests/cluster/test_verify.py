@@ -137,6 +137,7 @@ def test_ctrl_c_lets_go_and_the_result_is_shown_later(site: Site, folder: Path, 
             assert watching.wait() == 4, watching.output
         assert "the workers go on" in watching.output and "quarry stop job:trial" in watching.output
         assert "the workers compare its files" in quarry("status", JOB).out
+        assert ": the workers compare its files: 0 files so far, 0" in quarry("cluster", "status").out
         refused = quarry("verify", JOB, "--quick")
         assert refused.code == 3 and "in another way just now" in refused.err, refused.out + refused.err
     wait_for(lambda: bool(verification().get("ended_at")), "the end of the comparison", 60)

@@ -90,7 +90,7 @@ def test_the_status_of_the_database_names_workers_jobs_and_what_is_in_work(site:
         assert "1 worker in postgresql://" in shown
         with psycopg.connect(site.url) as connection:
             (taken,) = connection.execute(_CONNECTIONS).fetchone() or (None,)
-        assert taken in range(10, 10 + 6 + 6 + 1), "docs/many-hosts.md, What PostgreSQL must be"
+        assert taken in range(12, 12 + 6 + 6 + 1), "docs/many-hosts.md, What PostgreSQL must be"
         assert "2 studies in work" in shown
         assert f"main, {site.archive.title}@{site.archive.host}:{site.archive.port}: answers" in shown
         assert "job:trial of " in shown

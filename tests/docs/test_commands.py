@@ -36,6 +36,7 @@ NOT_RUN = {
         "$ quarry extract cohort.csv --job ct-2026 --to /data/research/ct-2026 --on-complete command:ship"
     ): _DATABASE,
     "$ quarry cluster status": _DATABASE,
+    "$ quarry verify job:ct-2026": _DATABASE,
     "$ quarry cluster remove job:ct-2026": _DATABASE,
     "ExecStart=/opt/quarry/bin/quarry extract ct.csv --to ct --queue": "systemd runs it: test_units.py",
 }

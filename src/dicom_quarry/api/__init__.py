@@ -106,11 +106,13 @@ if TYPE_CHECKING:
     from dicom_quarry.reporting.cluster_text import VANISHED as VANISHED
     from dicom_quarry.reporting.cluster_text import archive_facts as archive_facts
     from dicom_quarry.reporting.cluster_text import cluster_lines as cluster_lines
+    from dicom_quarry.reporting.cluster_text import describe_comparison as describe_comparison
     from dicom_quarry.reporting.cluster_text import describe_outage as describe_outage
     from dicom_quarry.reporting.cluster_text import describe_silence as describe_silence
     from dicom_quarry.reporting.cluster_text import format_moment as format_moment
     from dicom_quarry.reporting.cluster_view import ArchiveView as ArchiveView
     from dicom_quarry.reporting.cluster_view import ClusterView as ClusterView
+    from dicom_quarry.reporting.cluster_view import FileCheckView as FileCheckView
     from dicom_quarry.reporting.cluster_view import JobShare as JobShare
     from dicom_quarry.reporting.cluster_view import WorkerView as WorkerView
     from dicom_quarry.reporting.file_damage import describe_damage as describe_damage
@@ -284,11 +286,12 @@ EXPORTS = {
         "VANISHED",
         "archive_facts",
         "cluster_lines",
+        "describe_comparison",
         "describe_outage",
         "describe_silence",
         "format_moment",
     ),
-    "reporting.cluster_view": ("ArchiveView", "ClusterView", "JobShare", "WorkerView"),
+    "reporting.cluster_view": ("ArchiveView", "ClusterView", "FileCheckView", "JobShare", "WorkerView"),
     "reporting.file_damage": ("describe_damage", "describe_file_check"),
     "reporting.formatting": ("format_size",),
     "reporting.live_display": ("LiveDisplay",),

@@ -10,6 +10,7 @@ from dicom_quarry.plurals import format_count, format_part
 from dicom_quarry.reporting.cluster_view import (
     ArchiveView,
     ClusterView,
+    FileCheckView,
     JobShare,
     PoolView,
     WorkerView,
@@ -153,6 +154,14 @@ def describe_counts(job: JobShare) -> str:
     return f"{', '.join(parts)}{rows}"
 
 
+def describe_comparison(check: FileCheckView) -> str:
+    """Return how far the workers have compared the files of a job."""
+    if check.files is None:
+        return "the workers compare its files; you may not read its record"
+    found = f"{format_count(check.files, 'file')} so far, {check.damaged:,} damaged or missing"
+    return f"the workers compare its files: {found}; {format_count(check.parts or 0, 'part')} in work"
+
+
 def archive_facts(archive: ArchiveView, now: datetime) -> Iterator[tuple[str, str]]:
     """Yield the facts about an archive with their names, without what does not apply."""
     yield "in work", format_count(archive.in_work, "study")
@@ -175,6 +184,9 @@ def cluster_lines(view: ClusterView, width: int) -> Iterator[str]:
     for job in view.jobs:
         yield from _indented(f"job:{job.name} of {job.owner}: {describe_share(job)}", width, _INDENT)
         yield from _indented(describe_counts(job), width, 2 * _INDENT)
+    for check in view.file_checks:
+        text = f"job:{check.name} of {check.owner}: {describe_comparison(check)}"
+        yield from _indented(text, width, _INDENT)
 
 
 def _worker_lines(view: ClusterView, width: int) -> Iterator[str]:

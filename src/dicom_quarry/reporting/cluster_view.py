@@ -7,11 +7,12 @@ administrators gave, and no patient's.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from dicom_quarry.jobs.cluster.file_check import read_file_check
 from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, WorkerRow, list_workers
 from dicom_quarry.scheduling.archive_facts import ArchiveFacts
 from dicom_quarry.scheduling.archive_state import Condition
@@ -119,6 +120,20 @@ class JobCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class FileCheckView:
+    """A job whose files the workers compare, with what they have done so far; ``parts`` are in work.
+
+    The numbers are None for a job that the user may not read.
+    """
+
+    name: str
+    owner: str
+    files: int | None = None
+    damaged: int | None = None
+    parts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterView:
     """A database of jobs at a moment of its own clock."""
 
@@ -127,6 +142,7 @@ class ClusterView:
     workers: tuple[WorkerView, ...]
     archives: tuple[ArchiveView, ...]
     jobs: tuple[JobShare, ...]
+    file_checks: tuple[FileCheckView, ...] = ()
 
 
 _SLOTS = """
@@ -139,6 +155,11 @@ SELECT number, name, owner, created, weight,
     THEN coalesce(has_table_privilege(to_regclass('job_' || number || '.tasks'), 'SELECT'), false)
     ELSE false END
 FROM quarry.jobs WHERE with_workers ORDER BY number
+"""
+_FILE_CHECKS = """
+SELECT number, name, owner, CASE WHEN has_schema_privilege(to_regnamespace('job_' || number), 'USAGE')
+    THEN has_table_privilege(to_regclass('job_' || number || '.file_checks'), 'SELECT') END
+FROM quarry.jobs WHERE verifying ORDER BY number
 """
 _IN_WORK = f"""
 SELECT (args->>'job')::bigint, coalesce(args->>'archive', ''), count(*)
@@ -166,6 +187,7 @@ def read_cluster_view(connection: Any, url: str) -> ClusterView:
         tuple(_view_worker(row, claimed[row.identity]) for row in rows),
         tuple(_read_archives(connection, rows, in_work, now)),
         jobs,
+        tuple(_read_file_checks(connection)),
     )
 
 
@@ -184,6 +206,13 @@ def _read_jobs(connection: Any, in_work: Sequence[Any], claimed: Counter[str]) -
         found.append(JobShare(number, name, owner, created, weight, 0.0, studies[number], counts))
     total = sum(one.weight for one in found)
     return [replace(one, share=one.weight / total) for one in found]
+
+
+def _read_file_checks(connection: Any) -> Iterator[FileCheckView]:
+    for number, name, owner, may_read in connection.execute(_FILE_CHECKS).fetchall():
+        found = read_file_check(connection, number) if may_read else None
+        numbers = (found.done.files, found.damaged, found.parts) if found else ()
+        yield FileCheckView(name, owner, *numbers)
 
 
 def _view_worker(row: WorkerRow, in_work: int) -> WorkerView:

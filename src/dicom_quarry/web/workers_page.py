@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from starlette.responses import Response
 
 from dicom_quarry import api
-from dicom_quarry.api import ArchiveView, ClusterView, JobShare, WorkerView
+from dicom_quarry.api import ArchiveView, ClusterView, FileCheckView, JobShare, WorkerView
 from dicom_quarry.api.pages import Markup, element, join, table
 from dicom_quarry.web.cluster_views import ClusterLook
 from dicom_quarry.web.context import WebContext
@@ -43,7 +43,7 @@ def make_workers(look: ClusterLook) -> Parts:
         "problem": problem,
         "workers": join(_workers(view)),
         "archives": join(_archives(view)),
-        "jobs": _jobs(view),
+        "jobs": join([_jobs(view), *map(_comparison, view.file_checks)]),
     }
 
 
@@ -111,6 +111,10 @@ def _jobs(view: ClusterView) -> Markup:
     header = ("Job", "Owner", "Weight", "In work", "Waiting", "Postponed", "Done", "Rows to query")
     rows = [_job_row(one) for one in view.jobs]
     return table(header, rows, caption="Studies of the jobs", numeric=(3, 4, 5, 6, 7), kind="broad")
+
+
+def _comparison(check: FileCheckView) -> Markup:
+    return element("p", f"job:{check.name} of {check.owner}: {api.describe_comparison(check)}")
 
 
 def _job_row(job: JobShare) -> tuple[object, ...]:

@@ -77,7 +77,6 @@ def verify(
       quarry verify out/
       quarry verify out/ --proof
       quarry verify out/ --against-archive
-      quarry verify job:ct-2026
     """
     if seed is not None and sample is None:
         raise ConfigError("--seed repeats a --sample: give both")

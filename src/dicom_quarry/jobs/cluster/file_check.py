@@ -74,6 +74,20 @@ class Part:
         return self.after == SEARCH
 
 
+def read_file_check(connection: Any, number: int) -> FileCheckState | None:
+    """Return how far the comparison of a job's files is, None if there is none that this user may read."""
+    schema = f"job_{number}"
+    may_read = "SELECT has_table_privilege(to_regclass(%s), 'SELECT')"
+    if connection.execute(may_read, (f"{schema}.file_checks",)).fetchone() != (True,):
+        return None
+    row = connection.execute(sql.STATE.format(job=schema), (number,)).fetchone()
+    if row is None:
+        return None
+    parameters, started, moved, ended, is_shown, is_active, files, size, *counts = row
+    done = FileTotals(int(files), int(size))
+    return FileCheckState(json.loads(parameters), started, moved, ended, is_shown, is_active, done, *counts)
+
+
 def find_file_check(cluster: Cluster, job: JobRow, *, restart: bool) -> FileCheck | None:
     """Return the comparison of a job's files by the workers; None if this process has to compare them.
 
@@ -113,13 +127,7 @@ class FileCheck:
 
     def read(self) -> FileCheckState | None:
         """Return how far the comparison is, None if there is none."""
-        row = self._transact(self._read)
-        if row is None:
-            return None
-        parameters, started, moved, ended, is_shown, is_active, files, size, *counts = row
-        done = FileTotals(int(files), int(size))
-        times = started, moved, ended
-        return FileCheckState(json.loads(parameters), *times, is_shown, is_active, done, *counts)
+        return self._transact(lambda connection: read_file_check(connection, self._job.number))
 
     def begin(self, parameters: Mapping[str, Any], *, searches: bool) -> None:
         """Give a new comparison to the workers; ``searches`` the folder for files of no record, too.
@@ -209,14 +217,6 @@ class FileCheck:
             return self._end_if_done(connection)
 
         return self._transact(work)
-
-    def _read(self, connection: Any) -> Any:
-        (has_tables,) = connection.execute(
-            "SELECT to_regclass(%s) IS NOT NULL", (f"{self._location.schema}.file_checks",)
-        ).fetchone()
-        if not has_tables:
-            return None
-        return self._run(connection, sql.STATE, (self._job.number,)).fetchone()
 
     def _take(self, connection: Any, worker: str) -> Part | None:
         found = self._run(connection, sql.FIND).fetchone()
