@@ -35,8 +35,8 @@ class CountingArchive(ScriptedArchive):
     the levels in ``keeps`` wait; ``kept`` counts them.
     """
 
-    def __init__(self, studies: list[DemoStudy], host: str = "127.0.0.1") -> None:
-        super().__init__(studies)
+    def __init__(self, studies: list[DemoStudy], host: str = "127.0.0.1", *, title: str = "SCRIPTED") -> None:
+        super().__init__(studies, title=title)
         self.host = host  # of this computer and the hosts of the test alone
         self.now = self.most = self.kept = 0
         self.ended_at = 0.0

@@ -131,9 +131,11 @@ def test_an_archive_that_does_not_know_a_worker_takes_it_off_the_archive_alone(
     monkeypatch.chdir(tmp_path)
     with Site(tmp_path, url, STUDIES, settings='retrieve = "move"') as site:
         site.start_worker("UNKNOWN", is_known=False)
+        site.start_worker("W2")
+        site.archive.hold = True
         with site.start("trial", STUDIES) as watching:
             wait_for(lambda: "archive main: " in quarry("cluster", "status").out, "its word", 60)
-            site.start_worker("W2")
+            site.archive.hold = False
             assert watching.wait() == 0, watching.output
         assert site.outcomes("trial") == ["complete"] * len(STUDIES)
 

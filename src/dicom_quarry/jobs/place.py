@@ -130,15 +130,26 @@ class JobPlace(JobFolder, ABC):
         """
         return False
 
+    def find_refusals(self, since: float) -> Mapping[str, str]:  # noqa: ARG002 - there are no workers
+        """Return the archives that no worker can use before a person has acted, each with the reasons.
+
+        Each worker has tried it after ``since``, a time of the database: a person may have acted before.
+        """
+        return {}
+
+    def take_back(self, details: str) -> None:
+        """Take the job from the workers, who finish what they have begun; ``details`` are recorded."""
+
     def is_with_workers(self) -> bool:
         """Return True while the workers have the job, or finish studies of it."""
         return False
 
-    def hand_over(self, details: str, *, is_changed: bool, command: str) -> None:  # noqa: ARG002 - none are
+    def hand_over(self, details: str, *, is_changed: bool, command: str) -> float:  # noqa: ARG002 - none are
         """Give the job, which this process has locked, to the workers; ``details`` are recorded.
 
         ``is_changed``: its settings, table or exclusion lists are others than when they had it before.
-        ``command`` is the name of the command that they run for complete studies, or empty.
+        ``command`` is the name of the command that they run for complete studies, or empty. Returns the time
+        of the database.
         """
         raise LocalProtocolError("a job in a folder has no workers")
 

@@ -38,7 +38,7 @@ from dicom_quarry.jobs.cluster.tables import (
     create_tables,
     read_audit_table,
 )
-from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, FILES_QUEUE, list_workers
+from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, FILES_QUEUE, find_refusals, list_workers
 from dicom_quarry.jobs.folder import JOB_FILE
 from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace, OnFull, do_nothing
 from dicom_quarry.ledger.ledger import Ledger
@@ -135,20 +135,36 @@ class ClusterPlace(JobPlace):
             living = [one for one in list_workers(connection) if not one.has_vanished]
         return any(not command or f"{COMMAND_PREFIX}{command}" in one.queues for one in living)
 
+    def find_refusals(self, since: float) -> Mapping[str, str]:
+        """Look at the list of workers."""
+        with self.cluster.connected() as connection:
+            return find_refusals(list_workers(connection), since)
+
+    def take_back(self, details: str) -> None:
+        """Write it into the list of jobs."""
+        with self.cluster.connected() as connection, connection.transaction():
+            self._record_action(connection, "stop_requested", details)
+            connection.execute(
+                "UPDATE quarry.jobs SET with_workers = false, cancelled = false WHERE number = %s",
+                (self.job.number,),
+            )
+
     def is_with_workers(self) -> bool:
         """Look at the list of jobs, and at what lies with the engine."""
         with self.cluster.connected() as connection:
             return find_workers(connection, self.job) is not None
 
-    def hand_over(self, details: str, *, is_changed: bool, command: str) -> None:
+    def hand_over(self, details: str, *, is_changed: bool, command: str) -> float:
         """Give the job to the workers of the database."""
         with self.cluster.connected() as connection, connection.transaction():
             self._record_action(connection, "handed_over", details)
-            connection.execute(
+            row = connection.execute(
                 "UPDATE quarry.jobs SET with_workers = true, cancelled = false, hand_overs = hand_overs + %s,"
-                " command = %s WHERE number = %s",
+                " command = %s WHERE number = %s"
+                " RETURNING extract(epoch FROM clock_timestamp())::double precision",
                 (int(is_changed), command, self.job.number),
-            )
+            ).fetchone()
+            return float(row[0])
 
     def note_action(self, action: str, details: str) -> None:
         """Write a row of the list of jobs."""
