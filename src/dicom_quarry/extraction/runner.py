@@ -219,6 +219,7 @@ class Runner:
         ``retried`` describes, for the user and the audit log, what is tried again.
         """
         queries, is_gone = self.queries, folder.find_gone_workers()
+        folder.record_exclusions(ledger, queries.exclusions)
         metrics, report = queries.settings.metrics, queries.status_board.report
         with (
             self._open_audit_log(folder, ledger) as audit_log,

@@ -32,15 +32,16 @@ def _hand_over(context: JobContext, details: str) -> float:
     Return the time of the database.
     """
     queries, ledger = context.queries, context.ledger
-    exclusions = queries.exclusions.digest
-    ledger.set_metadata(exclusions=exclusions)  # workers read the lists, too
     metadata = ledger.metadata()
-    text = "\n".join([metadata["settings"], metadata["cohort"], exclusions])
+    text = "\n".join([metadata["settings"], metadata["cohort"], queries.exclusions.digest])
     basis = sha256(text.encode()).hexdigest()
     is_changed = metadata.get("handed_over") != basis
+    command = queries.settings.command_name
+    handed_over_at = context.folder.hand_over(details, is_changed=is_changed, command=command)
+    # Behind it: if this process is killed between the two, workers open the job once too often.
     if is_changed:
         ledger.set_metadata(handed_over=basis)
-    return context.folder.hand_over(details, is_changed=is_changed, command=queries.settings.command_name)
+    return handed_over_at
 
 
 def have_work(queries: QueryContext, folder: JobPlace, ledger: Ledger, counts: Counts) -> bool:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dicom_quarry.cohort.exclusion_list import ExclusionList
 from dicom_quarry.config.command_sources import reject_untrusted_commands
 from dicom_quarry.config.settings import COMMAND_PREFIX
 from dicom_quarry.errors import ConfigError, InputError
@@ -29,6 +31,7 @@ from dicom_quarry.jobs.checkpoint_store import (
 from dicom_quarry.jobs.cluster.actions import record_action
 from dicom_quarry.jobs.cluster.checkpoints import CheckpointRows
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow, require_member
+from dicom_quarry.jobs.cluster.exclusions import read_recorded_exclusions, record_exclusions
 from dicom_quarry.jobs.cluster.file_check import FileCheck, FileCheckState, find_file_check
 from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
 from dicom_quarry.jobs.cluster.locks import AdvisoryLock
@@ -240,6 +243,16 @@ class ClusterPlace(JobPlace):
     def prepare_record(self, ledger: Ledger) -> None:
         """Make the tables that are files in a job with SQLite."""
         ledger.database.write(create_tables)
+
+    def record_exclusions(self, ledger: Ledger, exclusions: ExclusionList) -> None:
+        """Write them into the job's schema, for workers and for commands on other computers."""
+        record_exclusions(ledger, exclusions)
+
+    def recorded_exclusions(self, files: Sequence[Path]) -> Mapping[str, frozenset[str]] | None:
+        """Return those of the record where a file is missing, and on computers that did not enter the job."""
+        if self.job.host == socket.gethostname() and all(os.access(file, os.R_OK) for file in files):
+            return None
+        return read_recorded_exclusions(self.ledger).values or None
 
     def signs(self) -> tuple[object, ...]:
         """Return the row of the job, and the number of changes that the server has counted in its schema."""
