@@ -113,12 +113,14 @@ def redact(error: ArchiveError) -> str:
 class OperatorActionRequired(ArchiveError):
     """Further requests cannot succeed before a person has acted; the message states what to do.
 
-    ``redacted`` is the message without text from the archive; by default the message itself.
+    ``redacted`` is the message without text from the archive; by default the message itself. ``archive`` is
+    the name of the archive whose query ended with it, where that is known.
     """
 
     def __init__(self, message: str, *, redacted: str = "") -> None:
         super().__init__(message)
         self.redacted = redacted or message
+        self.archive = ""
 
 
 class ProtocolError(QuarryError):

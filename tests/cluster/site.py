@@ -35,8 +35,8 @@ class CountingArchive(ScriptedArchive):
     the levels in ``keeps`` wait; ``kept`` counts them.
     """
 
-    def __init__(self, studies: list[DemoStudy], host: str = "127.0.0.1") -> None:
-        super().__init__(studies)
+    def __init__(self, studies: list[DemoStudy], host: str = "127.0.0.1", *, title: str = "SCRIPTED") -> None:
+        super().__init__(studies, title=title)
         self.host = host  # of this computer and the hosts of the test alone
         self.now = self.most = self.kept = 0
         self.ended_at = 0.0
@@ -136,10 +136,12 @@ class Site:
         is_known: bool = True,
         command: Sequence[str] = (),
         tables: str = "",
+        prepare: str = "",
     ) -> Running:
         """Start ``quarry worker``; return when it is ready. ``is_known``: the archive knows its title.
 
-        ``command`` is that of another build, ``tables`` are further ones of its quarry.toml.
+        ``command`` is that of another build, ``tables`` are further ones of its quarry.toml. ``prepare`` is
+        a module that changes it.
         """
         port, folder, host = free_port(), self.work / title, self.host_of(title)
         folder.mkdir(exist_ok=True)
@@ -150,7 +152,7 @@ class Site:
         words = ["worker", "--as", f"{title}@{address}:{port}", "--root", self.root, *options]
         output = folder / "output.txt"
         output.unlink(missing_ok=True)
-        running = Running(output, *words, cwd=folder, command=command, host=host)
+        running = Running(output, *words, cwd=folder, command=command, host=host, prepare=prepare)
         worker = self._stack.enter_context(running)
         wait_for(lambda: "ready: " in worker.output or worker.ended, "the worker", 60)
         assert "ready: " in worker.output, worker.output
@@ -166,10 +168,16 @@ class Site:
         return quarry(*self.extract(name, studies, *options))
 
     def start(
-        self, name: str, studies: list[DemoStudy], *options: object, cwd: Path | None = None
+        self,
+        name: str,
+        studies: list[DemoStudy],
+        *options: object,
+        cwd: Path | None = None,
+        prepare: str = "",
     ) -> Running:
-        """Start it; return at once."""
-        return Running(self.work / f"{name}.txt", *self.extract(name, studies, *options), cwd=cwd)
+        """Start it; return at once. ``prepare`` is a module that changes it."""
+        words = self.extract(name, studies, *options)
+        return Running(self.work / f"{name}.txt", *words, cwd=cwd, prepare=prepare)
 
     def enter(self, name: str, studies: list[DemoStudy], *options: object) -> None:
         """Enter a job in which nothing was fetched yet, while there is no worker."""

@@ -35,6 +35,7 @@ def test_a_changed_table_and_exclusion_list_hold_for_all_workers(site: Site) -> 
         begun = "the workers of the database fetch"  # the file has the words of the first command, too
         until(changed, "the workers", lambda: changed.output.count(begun) == 2)
         assert "2 rows added" in changed.output
+        excluded.unlink()  # workers have it from the record
         site.archive.hold = False
         assert changed.wait() == 1, changed.output
     outcomes = dict(zip(accessions(STUDIES[:8]), site.outcomes("trial"), strict=True))

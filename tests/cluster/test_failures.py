@@ -7,7 +7,6 @@ import signal
 import time
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from tests.cluster.site import STUDIES, Site
@@ -131,9 +130,11 @@ def test_an_archive_that_does_not_know_a_worker_takes_it_off_the_archive_alone(
     monkeypatch.chdir(tmp_path)
     with Site(tmp_path, url, STUDIES, settings='retrieve = "move"') as site:
         site.start_worker("UNKNOWN", is_known=False)
+        site.start_worker("W2")
+        site.archive.hold = True
         with site.start("trial", STUDIES) as watching:
             wait_for(lambda: "archive main: " in quarry("cluster", "status").out, "its word", 60)
-            site.start_worker("W2")
+            site.archive.hold = False
             assert watching.wait() == 0, watching.output
         assert site.outcomes("trial") == ["complete"] * len(STUDIES)
 
@@ -153,21 +154,6 @@ def test_files_that_a_worker_has_left_are_fetched_again_since_they_may_be_torn(s
         assert watching.wait() == 0, watching.output
     assert left.stat().st_size == size
     assert quarry("verify", "job:trial").code == 0
-
-
-def test_a_worker_with_other_exclusion_lists_leaves_a_job_to_others(site: Site) -> None:
-    site.start_worker("W1")
-    (site.work / "refused.csv").write_text(f"PatientID\n{STUDIES[0].patient.patient_id}\n")
-    done = site.run("trial", STUDIES, "--exclude", site.work / "refused.csv")
-    assert done.code == 1, done.out
-    assert set(site.outcomes("trial")) == {"complete", "excluded"}
-    with psycopg.connect(site.url, autocommit=True) as connection:
-        connection.execute("UPDATE job_1.job SET value = 'of another list' WHERE name = 'exclusions'")
-        connection.execute("UPDATE job_1.tasks SET state = 'waiting' WHERE state = 'concluded'")
-        connection.execute("UPDATE quarry.jobs SET with_workers = true")
-    wait_for(lambda: "exclusion lists here are not those" in quarry("cluster", "status").out, "its word", 60)
-    moved = site.archive.moves.total()
-    assert moved == len(set(site.archive.moves))
 
 
 def test_a_job_without_room_keeps_no_worker_from_another_job(site: Site) -> None:

@@ -12,20 +12,21 @@ import pytest
 from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.cluster.site import Site
 from tests.e2e import command
-from tests.e2e.command import quarry
+from tests.e2e.command import Running, quarry
 from tests.namespaces import Network
 from tests.peers.process import free_port, wait_for
 
 STUDIES = generate_studies(40, seed=31, images=2)
 
 
-def run_embedded(site: Site, name: str) -> Path:
+def run_embedded(site: Site, name: str, *options: object, patience: float = 120.0) -> Path:
     """Extract the cohort of a job without workers; return the folder."""
     port = free_port()
     site.archive.destinations["ALONE"] = (site.archive.host, port)
     out, alone = site.work / f"{name}-alone", f"ALONE@{site.archive.host}:{port}"
-    done = quarry("extract", site.work / f"{name}.csv", "--from", "main", "--as", alone, "--to", out)
-    assert done.code == 0, done.out
+    words = ["extract", site.work / f"{name}.csv", "--from", "main", "--as", alone, "--to", out, *options]
+    with Running(site.work / f"{name}-alone.txt", *words) as running:
+        assert running.wait(patience) == 0, running.output
     return out
 
 

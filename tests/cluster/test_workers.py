@@ -12,6 +12,7 @@ from tests.cluster.site import STUDIES, Site
 from tests.e2e.command import Running, quarry
 from tests.peers.process import free_port, wait_for
 from tests.reporting.test_metrics import parse
+from tests.scripted.faults import Reject
 
 _CONNECTIONS = """
 SELECT count(*) FROM pg_stat_activity WHERE application_name = 'quarry' AND pid <> pg_backend_pid()
@@ -28,6 +29,13 @@ def test_two_workers_do_a_job_as_one_host_does(site: Site) -> None:
     assert len(site.files("trial")) == sum(len(list(study.instances())) for study in STUDIES)
     assert set(site.archive.moves.values()) == {1}
     assert len(site.archive.moves) == len(STUDIES)
+
+
+def test_an_archive_that_is_busy_when_a_worker_starts_is_probed_until_it_answers(site: Site) -> None:
+    site.archive.faults.append(Reject(times=2))
+    site.start_worker("W1")
+    assert site.run("trial", STUDIES[:2]).code == 0
+    assert site.outcomes("trial") == ["complete"] * 2
 
 
 def test_letting_go_leaves_the_job_to_the_workers_and_a_stop_ends_it(site: Site) -> None:

@@ -80,7 +80,8 @@ class Running:
     """A command that runs; ended with the context, if the test did not see to that.
 
     With ``anew`` it is not forked from a process that has imported everything, whose memory it would share.
-    ``command`` is that of another build. ``host`` is a host of the test's, this one by default.
+    ``command`` is that of another build. ``host`` is a host of the test's, this one by default. ``prepare``
+    is a module whose function of that name is called before.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Running:
         anew: bool = False,
         command: Sequence[str] = (),
         host: Host | None = None,
+        prepare: str = "",
     ) -> None:
         self._output = output
         self._child: subprocess.Popen[bytes] | StartedCommand
@@ -100,7 +102,8 @@ class Running:
                 started = [*(command or [str(QUARRY)]), *words]
                 self._child = subprocess.Popen(started, cwd=cwd, stdout=stream, stderr=stream)
             else:
-                self._child = command_server().start(words, cwd, stream.fileno(), stream.fileno(), host)
+                out = stream.fileno()
+                self._child = command_server().start(words, cwd, out, out, host, prepare)
         self.pid = self._child.pid
 
     def __enter__(self) -> Self:

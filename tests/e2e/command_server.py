@@ -92,10 +92,21 @@ class CommandServer:
             return ended, out.read().decode()
 
     def start(
-        self, words: Sequence[str], cwd: Path | None, out: int, err: int, host: Host | None = None
+        self,
+        words: Sequence[str],
+        cwd: Path | None,
+        out: int,
+        err: int,
+        host: Host | None = None,
+        prepare: str = "",
     ) -> StartedCommand:
-        """Start a command that writes to these files; on a host of the test's, if one is given."""
+        """Start a command that writes to these files; on a host of the test's, if one is given.
+
+        ``prepare`` is a module whose function of that name is called before.
+        """
         request: dict[str, object] = {"program": "quarry", "words": words, "cwd": str(cwd or Path.cwd())}
+        if prepare:
+            request["prepare"] = prepare
         if host is not None:
             request["host"] = host.as_request()
         with Path(os.devnull).open() as nothing:
@@ -184,6 +195,8 @@ def _supervise(connection: socket.socket, main: Any) -> None:
     if pid == 0:
         connection.close()
         _become(request, fds)
+        if "prepare" in request:
+            importlib.import_module(request["prepare"]).prepare()
         _run(main if "words" in request else lambda: exec(request["code"], {"__name__": "__main__"}))
     for fd in fds:
         os.close(fd)

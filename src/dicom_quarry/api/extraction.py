@@ -23,20 +23,26 @@ from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import logging_to
 from dicom_quarry.jobs.notifications import send_notification
 from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.planning import plan_cache
 from dicom_quarry.reporting.job_message import end_notification, failure_notification
 
 _log = logging.getLogger(__name__)
 
 
-def make_runner(settings: Settings, observer: JobObserver, *, queue: bool = False) -> Runner:
+def make_runner(
+    settings: Settings, observer: JobObserver, *, queue: bool = False, continues: bool = False
+) -> Runner:
     """Make the runner of a job, which uses the results of a plan and runs the on-complete command.
 
-    ``queue``: wait for the receiver's port while another job has it. Raises ConfigError and StartError where
-    the site's policy does not allow the job.
+    ``queue``: wait for the receiver's port while another job has it. ``continues``: the settings are those of
+    a record. Raises ConfigError and StartError where the site's policy does not allow the job.
     """
+    recorded = None
+    if continues and settings.exclude and settings.job is not None:
+        recorded = open_existing(settings.to).recorded_exclusions([one.file for one in settings.exclude])
     return Runner(
-        make_query_context(settings, observer),
+        make_query_context(settings, observer, recorded_exclusions=recorded),
         reuse_plan=plan_cache.reuse,
         start_on_complete=OnCompleteRunner,
         queue=queue,
@@ -89,10 +95,11 @@ def run_to_end(
     *,
     progress: bool = False,
     queue: bool = False,
+    continues: bool = False,
 ) -> Result:
     """Run a job from Python code, write its reports and send its notifications."""
     with open_progress("Extraction", observer, progress=progress) as (shown_to, output):
-        runner = make_runner(settings, shown_to, queue=queue)
+        runner = make_runner(settings, shown_to, queue=queue, continues=continues)
         with notify_on_end(settings, shown_to.on_message) as notify_end, running(runner):
             end = work(runner)
             result = replace(write_final_reports(end), problem=name_options(end.problem))

@@ -226,7 +226,7 @@ def resume(
     check_bools(queue=queue, progress=progress)
     settings = load_job_settings(make_path(folder, "folder"), trust_owner=trust_owner)
     work = with_file_check(lambda runner: runner.resume())
-    return run_to_end(settings, work, observer, progress=progress, queue=queue)
+    return run_to_end(settings, work, observer, progress=progress, queue=queue, continues=True)
 
 
 @clear_errors
@@ -264,7 +264,7 @@ def retry(
         if damaged or changed
         else lambda runner: runner.retry(statuses, recorded)
     )
-    return run_to_end(settings, work, observer, progress=progress, queue=queue)
+    return run_to_end(settings, work, observer, progress=progress, queue=queue, continues=True)
 
 
 def _parse_outcome(name: str) -> OutcomeStatus:

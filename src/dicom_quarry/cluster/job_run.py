@@ -14,8 +14,9 @@ from sqlalchemy import BigInteger, bindparam, column, select, table
 
 from dicom_quarry.cluster.window import ROWS_PER_TOKEN
 from dicom_quarry.cluster.worker_metrics import WorkerCounts
-from dicom_quarry.cohort.exclusion_list import read_exclusions
-from dicom_quarry.config.settings import parse_recorded_settings
+from dicom_quarry.cohort.exclusion_list import ExclusionList, read_exclusions
+from dicom_quarry.config.settings import Settings, parse_recorded_settings
+from dicom_quarry.config.site_policy import SITE_POLICY_FILE, SitePolicy
 from dicom_quarry.errors import ClaimLost, InputError
 from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard, RowGuard
 from dicom_quarry.extraction.job_context import JobContext
@@ -29,6 +30,7 @@ from dicom_quarry.extraction.worker import JobSinks, Worker
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.audit_log import record_run
 from dicom_quarry.jobs.cluster.database import JobRow
+from dicom_quarry.jobs.cluster.exclusions import read_recorded_exclusions
 from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.compiled_statement import CompiledStatement
@@ -200,7 +202,7 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
         raise InputError(describe_missing_links(place.out))
     with ExitStack() as stack:
         reader = stack.enter_context(closing(LedgerReader(place.ledger, max_outage=MAX_OUTAGE)))
-        queries = _make_queries(reader, equipment.queries)
+        queries = _make_queries(place, reader, equipment.queries)
         ledger = stack.enter_context(closing(Ledger(place.ledger, equipment.identity, claims_ahead=0)))
         audit_log = stack.enter_context(place.open_audit_log(ledger, queries.settings.protocol))
         incoming = stack.enter_context(
@@ -231,8 +233,8 @@ def _make_commands(context: JobContext, reader: LedgerReader, equipment: Equipme
     return equipment.make_commands(context, reader, name) if name else None
 
 
-def _make_queries(reader: LedgerReader, own: QueryContext) -> QueryContext:
-    """Return the job's settings with this worker's receiver, archives and limits."""
+def _make_queries(place: ClusterPlace, reader: LedgerReader, own: QueryContext) -> QueryContext:
+    """Return the job's settings and lists with this worker's receiver, archives, limits and site's lists."""
     metadata = reader.metadata()
     settings = parse_recorded_settings(metadata)
     known = {archive.name: archive for archive in own.settings.archives}
@@ -246,18 +248,30 @@ def _make_queries(reader: LedgerReader, own: QueryContext) -> QueryContext:
             "parallel": own.settings.parallel,
         }
     )
-    read_options = record.parse_read_options(settings)
-    exclusions = read_exclusions(settings.exclude, read_options, own.site_policy.exclude)
-    if exclusions.digest != metadata.get("exclusions", ""):
-        raise InputError(
-            "the exclusion lists here are not those of the computer where the job was entered: copy the "
-            "files of --exclude and of the site to this worker"
-        )
     return replace(
         own,
         settings=settings,
         status_board=StatusBoard(),
         shutdown=Shutdown(),
         user_shutdown=Shutdown(),
-        exclusions=exclusions,
+        exclusions=_read_exclusions(place, settings, own.site_policy),
+    )
+
+
+def _read_exclusions(place: ClusterPlace, settings: Settings, policy: SitePolicy) -> ExclusionList:
+    """Return the job's own lists, from its record, with the site's, from the files of this computer."""
+    recorded = read_recorded_exclusions(place.ledger)
+    options = record.parse_read_options(settings)
+    exclusions = read_exclusions((), options, policy.exclude, recorded.values)
+    if exclusions.digest == recorded.digest:
+        return exclusions
+    if settings.exclude and not recorded.values:
+        raise InputError(
+            "an older version of Quarry entered it, without its exclusion list: run its quarry extract again"
+        )
+    files = ", ".join(str(one.file) for one in policy.exclude) or "none"
+    raise InputError(
+        f"the exclusion lists of the site here ({files}) are not those of the computer where the job was "
+        f"entered: have {SITE_POLICY_FILE} and the lists that it names the same on all computers, then run "
+        "its quarry extract again"
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from dicom_quarry.cluster.archive_probes import ArchiveProbes
 from dicom_quarry.cluster.engine import ROWS_QUEUE, command_queue, study_queue
 from dicom_quarry.cluster.job_run import (
     Equipment,
@@ -85,15 +86,24 @@ class JobRuns:
         #: The parts of comparisons of files in work.
         self._comparisons = 0
         self._names: dict[int, str] = {}
+        self._probes = ArchiveProbes(self._leave_archive)
 
     def open_queues(self) -> Mapping[str, int]:
         """Return the tokens at once by queue: of the archives that are inside their windows, and answer."""
         clients = self._equipment.worker.clients
         available = {name: client.throttle.archive_state.is_available for name, client in clients.items()}
+        usable = {
+            name: client
+            for name, client in clients.items()
+            if client.throttle.is_open and not self._left.has(f"archive {name}")
+        }
+        for name in usable:
+            if not available[name]:
+                self._probes.begin(name, usable[name])
         queues = {
             study_queue(name): client.throttle.max_parallel
-            for name, client in clients.items()
-            if client.throttle.is_open and available[name] and not self._left.has(f"archive {name}")
+            for name, client in usable.items()
+            if available[name]
         }
         queues |= {ROWS_QUEUE: ROWS_AT_ONCE} if queues else {}
         queues |= command_queues(self._equipment.queries.settings) | {FILES_QUEUE: 1}
@@ -112,7 +122,9 @@ class JobRuns:
     def describe_archives(self) -> Mapping[str, Any]:
         """Return the limits of each archive, and whether it answers."""
         return {
-            name: ArchiveFacts.of(client.throttle, client.profile.description).to_json()
+            name: ArchiveFacts.of(
+                client.throttle, client.profile.description, *self._left.refusal_of(name)
+            ).to_json()
             for name, client in self._equipment.worker.clients.items()
         }
 
@@ -127,7 +139,7 @@ class JobRuns:
         if not selector.available and not self._left.has(f"archive {archive}"):
             selector.reset()
         with self._counts.token(study_queue(archive)):
-            self._work(job, f"archive {archive}", lambda run: run.fetch_study(archive))
+            self._work(job, f"archive {archive}", lambda run: run.fetch_study(archive), archive)
 
     def run_command(self, job: int, name: str) -> None:
         """Run a command for the next complete study of a job."""
@@ -197,7 +209,7 @@ class JobRuns:
         for number in numbers:
             self._stop(number, cancel=cancel)
 
-    def _work(self, job: int, key: str, work: Callable[[JobRun], None]) -> None:
+    def _work(self, job: int, key: str, work: Callable[[JobRun], None], archive: str = "") -> None:
         """Do the work of a token; what a person has to solve under ``key`` is left to others for a while."""
         opened = None if self._left.has(key) else self._take(job)
         if opened is None:
@@ -214,13 +226,19 @@ class JobRuns:
             self._left.add(f"job {job}", error, self._label(job))
             self._wait(_REFUSED_PAUSE)
         except OperatorActionRequired as error:
-            self._counts.add_error("archive")
-            self._left.add(key, error)
+            self._leave_archive(error.archive or archive, error, key)
         except Exception as error:  # noqa: BLE001 - the engine would give the same work out again at once
             self._leave(job, error)
             opened.is_stopping = True  # its record is opened again later
         finally:
             self._give_back(job, opened)
+
+    def _leave_archive(self, archive: str, error: OperatorActionRequired, key: str = "") -> None:
+        """Leave an archive to the others, or the work under another key for which it is needed."""
+        self._counts.add_error("archive")
+        clients = self._equipment.worker.clients
+        at = clients[archive].throttle.clock.now() if archive in clients else 0.0
+        self._left.add(key or f"archive {archive}", error, archive=archive, at=at)
 
     def _leave(self, job: int, error: Exception, key: str = "") -> None:
         """Leave a job to the others, or what else has a key."""

@@ -24,10 +24,19 @@ class LeftWork:
 
     _until: dict[object, float] = field(default_factory=dict)
     _reasons: dict[object, str] = field(default_factory=dict)
+    #: What a person has to solve, by archive, each with its key and the time.
+    _refusals: dict[str, tuple[object, str, float]] = field(default_factory=dict)
 
-    def add(self, key: object, error: Exception, name: str = "") -> None:
-        """Leave something for a while; ``name`` is its name for a user, if that is another."""
+    def add(
+        self, key: object, error: Exception, name: str = "", *, archive: str = "", at: float = 0.0
+    ) -> None:
+        """Leave something for a while; ``name`` is its name for a user, if that is another.
+
+        ``archive`` cannot be used before a person has acted, which was found out ``at`` this time.
+        """
         reason = _describe(error)
+        if archive:
+            self._refusals[archive] = key, reason, at
         _log.warning("%s: %s", key, reason)
         seconds = _RECORD_SECONDS if isinstance(error, LedgerError) else _LEAVE_SECONDS
         self._until[key], self._reasons[key] = time.monotonic() + seconds, f"{name or key}: {reason}"
@@ -38,6 +47,11 @@ class LeftWork:
             return True
         self._reasons.pop(key, None)
         return False
+
+    def refusal_of(self, archive: str) -> tuple[str, float]:
+        """Return what a person has to solve before an archive can be used, and since when."""
+        key, reason, at = self._refusals.get(archive, (None, "", 0.0))
+        return (reason, at) if self.has(key) else ("", 0.0)
 
     def describe(self) -> list[str]:
         """Return what is left now, with the reasons."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from dicom_quarry.cohort.exclusion_table import IDENTIFIER_LABELS, read_exclusion_table
@@ -30,11 +30,31 @@ def _describe(values: Mapping[str, frozenset[str]]) -> str:
     return ", ".join(format_count(count, noun) for noun, count in counts)
 
 
+def _digest(values: Mapping[str, frozenset[str]]) -> str:
+    if not values:
+        return ""
+    text = repr([(keyword, sorted(values[keyword])) for keyword in sorted(values)])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _join(
+    values: Mapping[str, frozenset[str]], more: Mapping[str, frozenset[str]]
+) -> dict[str, frozenset[str]]:
+    """Join values by keyword; of a list of millions no copy is made without need."""
+    joined = {}
+    for keyword in IDENTIFIER_LABELS:
+        one, other = values.get(keyword, _NONE), more.get(keyword, _NONE)
+        if one or other:
+            joined[keyword] = one | other if one and other else one or other
+    return joined
+
+
 class ExclusionList:
     """The values that must not be fetched, by keyword; ``notes`` are remarks for the user on the tables.
 
-    ``site_values`` are those of the site's lists. Each ``match`` method returns the name of the identifier
-    that is on a list, such as ``patient ID``, or ``patient ID (list of this site)``; empty if none is.
+    ``site_values`` are those of the site's lists, ``own_values`` all others. ``is_recorded``: the latter are
+    from a job's record, not from their files. Each ``match`` method returns the name of the identifier that
+    is on a list, such as ``patient ID``, or ``patient ID (list of this site)``; empty if none is.
     """
 
     def __init__(
@@ -43,29 +63,31 @@ class ExclusionList:
         rewrites: Sequence[Rewrite] = (),
         notes: Sequence[str] = (),
         site_values: Mapping[str, frozenset[str]] | None = None,
+        *,
+        is_recorded: bool = False,
     ) -> None:
+        self.is_recorded = is_recorded
         self.notes = tuple(notes)
         self.description = _describe(values or {})
         self.site_description = _describe(site_values or {})
         self._rewrites = tuple(rewrites)
-        both = [values or {}, site_values or {}]
-        joined = {word: both[0].get(word, _NONE) | both[1].get(word, _NONE) for word in IDENTIFIER_LABELS}
-        self._listed_values = {keyword: found for keyword, found in joined.items() if found}
+        self.own_values = values or {}
+        self._listed_values = _join(self.own_values, site_values or {})
         self._excluded_values = self._spell_all(self._listed_values)
-        self._site_values = self._spell_all(both[1])
+        self._site_values = self._spell_all(site_values or {})
 
     def __bool__(self) -> bool:
         return bool(self._listed_values)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The SHA-256 of all values, in any order; empty if there are none."""
-        if not self:
-            return ""
-        text = repr(
-            [(keyword, sorted(self._listed_values[keyword])) for keyword in sorted(self._listed_values)]
-        )
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return _digest(self._listed_values)
+
+    @cached_property
+    def own_digest(self) -> str:
+        """The SHA-256 of the values that are not the site's; empty if there are none."""
+        return _digest(self.own_values)
 
     def match_values(self, values: Mapping[str, str]) -> str:
         """Match values by keyword."""
@@ -120,15 +142,19 @@ def read_exclusions(
     files: Sequence[ExclusionFile | Path],
     options: ReadOptions = DEFAULT_READ_OPTIONS,
     site_files: Sequence[ExclusionFile] = (),
+    recorded: Mapping[str, frozenset[str]] | None = None,
 ) -> ExclusionList:
     """Read all of these tables; ``options`` are those of the cohort, for headers and rewrites.
 
-    Raises InputError if a table cannot be read, has no rows, or is not understood completely.
+    ``recorded`` are the values of ``files`` as a job's record has them: then the files are not read. Raises
+    InputError if a table cannot be read, has no rows, or is not understood completely.
     """
     notes: list[str] = []
-    values = _read_tables(files, options, notes, "the exclusion list")
+    values = recorded
+    if values is None:
+        values = _read_tables(files, options, notes, "the exclusion list")
     site_values = _read_tables(site_files, options, notes, "the exclusion list of this site")
-    return ExclusionList(values, options.rewrites, notes, site_values)
+    return ExclusionList(values, options.rewrites, notes, site_values, is_recorded=recorded is not None)
 
 
 def _read_tables(

@@ -15,7 +15,14 @@ from dicom_quarry.archive.dimse.association_limit import AssociationLimit
 from dicom_quarry.archive.multi_transport import MultiTransportArchive
 from dicom_quarry.config.archive_profile import ArchiveProfile
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected, StartError
+from dicom_quarry.errors import (
+    ArchiveError,
+    ConnectionLost,
+    OperatorActionRequired,
+    QueryFailed,
+    Rejected,
+    StartError,
+)
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.query_log import QueryLogEntry, log_query
@@ -132,6 +139,9 @@ class ArchiveClient:
 
         try:
             result = self.circuit_breaker.call(run_timed, is_query=True)
+        except OperatorActionRequired as error:
+            error.archive = self.profile.name
+            raise
         except (QueryFailed, ConnectionLost) as error:
             write_log(None, str(error), error.status if isinstance(error, QueryFailed) else None)
             raise

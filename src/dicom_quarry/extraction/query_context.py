@@ -53,7 +53,8 @@ class QueryContext:
         if self.exclusions.site_description:
             self.observer.on_message(describe_site_list(self.exclusions.site_description))
         if self.exclusions.description:
-            self.observer.on_message(f"exclusion list (--exclude): {self.exclusions.description}")
+            origin = "of the job's record" if self.exclusions.is_recorded else "(--exclude)"
+            self.observer.on_message(f"exclusion list {origin}: {self.exclusions.description}")
         for note in self.exclusions.notes:
             self.observer.on_message(note)
 
@@ -70,11 +71,15 @@ class QueryContext:
 
 
 def make_query_context(
-    settings: Settings, observer: JobObserver, shared_state: SharedState | None = None
+    settings: Settings,
+    observer: JobObserver,
+    shared_state: SharedState | None = None,
+    recorded_exclusions: Mapping[str, frozenset[str]] | None = None,
 ) -> QueryContext:
     """Read the site's policy and the exclusion lists, and make the throttle of every archive.
 
     ``shared_state`` has the numbers and slots of all limits, by default the folder of the host.
+    ``recorded_exclusions`` are the identifiers of the settings' exclusion lists, if a job's record has them.
     Raises ConfigError and StartError where the site's policy forbids an archive or its shared counters cannot
     be used, and InputError where an exclusion list cannot be read.
     """
@@ -90,7 +95,7 @@ def make_query_context(
         user_shutdown=Shutdown(),
         site_policy=site_policy,
         exclusions=read_exclusions(
-            settings.exclude, record.parse_read_options(settings), site_policy.exclude
+            settings.exclude, record.parse_read_options(settings), site_policy.exclude, recorded_exclusions
         ),
         throttles={
             archive.name: build_throttle(

@@ -219,6 +219,7 @@ class Runner:
         ``retried`` describes, for the user and the audit log, what is tried again.
         """
         queries, is_gone = self.queries, folder.find_gone_workers()
+        folder.record_exclusions(ledger, queries.exclusions)
         metrics, report = queries.settings.metrics, queries.status_board.report
         with (
             self._open_audit_log(folder, ledger) as audit_log,
@@ -237,7 +238,10 @@ class Runner:
                 watcher = Watcher(context, self._publisher, reader, self._make_estimator(reader))
                 counts = watcher.watch(retried or self._describe_run(ledger))
                 if not watcher.leaves_command(counts):
-                    return JobResult(folder, counts)
+                    # The list of workers has the reasons without text from the archive.
+                    return JobResult(
+                        folder, counts, problem=watcher.problem, redacted_problem=watcher.problem
+                    )
             with self._start_on_complete(context) as on_complete:
                 context = replace(context, on_task_complete=on_complete.enqueue)
                 result = self._retrieve(context, reader)

@@ -26,18 +26,22 @@ _INTERVAL = 0.5
 _WORKERS_INTERVAL = 5.0
 
 
-def _hand_over(context: JobContext, details: str) -> None:
-    """Give a job to the workers, who open it again if they would work on it in another way now."""
+def _hand_over(context: JobContext, details: str) -> float:
+    """Give a job to the workers, who open it again if they would work on it in another way now.
+
+    Return the time of the database.
+    """
     queries, ledger = context.queries, context.ledger
-    exclusions = queries.exclusions.digest
-    ledger.set_metadata(exclusions=exclusions)  # workers read the lists, too
     metadata = ledger.metadata()
-    text = "\n".join([metadata["settings"], metadata["cohort"], exclusions])
+    text = "\n".join([metadata["settings"], metadata["cohort"], queries.exclusions.digest])
     basis = sha256(text.encode()).hexdigest()
     is_changed = metadata.get("handed_over") != basis
+    command = queries.settings.command_name
+    handed_over_at = context.folder.hand_over(details, is_changed=is_changed, command=command)
+    # Behind it: if this process is killed between the two, workers open the job once too often.
     if is_changed:
         ledger.set_metadata(handed_over=basis)
-    context.folder.hand_over(details, is_changed=is_changed, command=queries.settings.command_name)
+    return handed_over_at
 
 
 def have_work(queries: QueryContext, folder: JobPlace, ledger: Ledger, counts: Counts) -> bool:
@@ -71,13 +75,16 @@ class Watcher:
         self._has_ended = False
         self._looked_at = time.monotonic()
         self._has_workers = True
+        self._handed_over_at = 0.0
+        #: What a person has to solve, which ended the job; empty if nothing.
+        self.problem = ""
 
     def watch(self, details: str) -> Counts:
         """Give the job to the workers, and return the counts at the end; ``details`` are recorded.
 
         The workers go on if the user lets go. Raises LedgerError.
         """
-        _hand_over(self._context, details)
+        self._handed_over_at = _hand_over(self._context, details)
         label = self._folder.label
         self._queries.status_board.report(
             f"the workers of the database fetch the studies. Ctrl-C lets go of {label}; to stop it:  quarry "
@@ -88,7 +95,7 @@ class Watcher:
         with suppress(Stopped):
             while not self._is_ended(meter):
                 self._queries.shutdown.wait_unless_stopping(_INTERVAL)
-            self._has_ended = True
+            self._has_ended = not self.problem
         self._publisher.finish(self._folder)
         if self._queries.exclusions:  # for what was in transfer when the list changed
             update_stored_exclusions(self._context, self._reader)
@@ -105,6 +112,8 @@ class Watcher:
         board = self._queries.status_board
         try:
             counts = self._publish(meter)
+            if not counts.is_fetched and self._is_refused(counts):
+                return True
             while not (counts.is_fetched or self._workers_are_there()):
                 with board.report_waiting("a worker: none gives signs of life", needs_operator=True):
                     counts = self._publish(meter)
@@ -115,6 +124,21 @@ class Watcher:
                 self._queries.shutdown.wait_unless_stopping(_INTERVAL)
             return False
         return self._is_handed_on(meter, counts)
+
+    def _is_refused(self, counts: Counts) -> bool:
+        """Return True if no worker can use an archive that is needed next: the job ends, as on one host."""
+        if not (refusals := self._folder.find_refusals(self._handed_over_at)):
+            return False
+        needed = self._reader.waiting_archives()
+        if counts.rows_waiting:
+            needed |= {one.name for one in self._queries.settings.archives}
+        problems = [f"{archive}: {refusals[archive]}" for archive in sorted(needed & refusals.keys())]
+        if problems:
+            self.problem = "; ".join(problems)
+            self._folder.take_back(self.problem)
+            while self._folder.is_with_workers():
+                self._queries.shutdown.wait_unless_stopping(_INTERVAL)
+        return bool(problems)
 
     def _is_handed_on(self, meter: ProgressMeter, counts: Counts) -> bool:
         """Return True once nothing is left for the workers, who run the command of the job's name, too."""

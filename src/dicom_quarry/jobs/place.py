@@ -7,7 +7,7 @@ alone: the lock, the progress, requests to stop, the audit log, and named locks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.ledger.location import LedgerLocation
 
 if TYPE_CHECKING:
+    from dicom_quarry.cohort.exclusion_list import ExclusionList
     from dicom_quarry.jobs.audit_log import AuditLog
     from dicom_quarry.jobs.checkpoint_store import CheckpointStore
     from dicom_quarry.jobs.cluster.file_check import FileCheck, FileCheckState
@@ -130,15 +131,26 @@ class JobPlace(JobFolder, ABC):
         """
         return False
 
+    def find_refusals(self, since: float) -> Mapping[str, str]:  # noqa: ARG002 - there are no workers
+        """Return the archives that no worker can use before a person has acted, each with the reasons.
+
+        Each worker has tried it after ``since``, a time of the database: a person may have acted before.
+        """
+        return {}
+
+    def take_back(self, details: str) -> None:
+        """Take the job from the workers, who finish what they have begun; ``details`` are recorded."""
+
     def is_with_workers(self) -> bool:
         """Return True while the workers have the job, or finish studies of it."""
         return False
 
-    def hand_over(self, details: str, *, is_changed: bool, command: str) -> None:  # noqa: ARG002 - none are
+    def hand_over(self, details: str, *, is_changed: bool, command: str) -> float:  # noqa: ARG002 - none are
         """Give the job, which this process has locked, to the workers; ``details`` are recorded.
 
         ``is_changed``: its settings, table or exclusion lists are others than when they had it before.
-        ``command`` is the name of the command that they run for complete studies, or empty.
+        ``command`` is the name of the command that they run for complete studies, or empty. Returns the time
+        of the database.
         """
         raise LocalProtocolError("a job in a folder has no workers")
 
@@ -199,6 +211,16 @@ class JobPlace(JobFolder, ABC):
     @abstractmethod
     def prepare_record(self, ledger: Ledger) -> None:
         """Make what the job has beside its ledger; called under the lock."""
+
+    def record_exclusions(self, ledger: Ledger, exclusions: ExclusionList) -> None:
+        """Record the exclusion lists of a run, if other computers work on the job."""
+
+    def recorded_exclusions(self, files: Sequence[Path]) -> Mapping[str, frozenset[str]] | None:  # noqa: ARG002
+        """Return the identifiers of the job's own lists where the record has them, and not ``files``.
+
+        None where the files are read.
+        """
+        return None
 
     @abstractmethod
     def signs(self) -> tuple[object, ...]:

@@ -41,7 +41,7 @@ from dicom_quarry.ledger.schema import (
     tasks,
     uids,
 )
-from dicom_quarry.ledger.statements import METADATA, RETRIED, ROWS_OF_TASK, TASK_COLUMNS
+from dicom_quarry.ledger.statements import METADATA, RETRIED, ROWS_OF_TASK, TASK_COLUMNS, WAITING_ARCHIVES
 from dicom_quarry.ledger.views import Counts as Counts
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView, compute_counts
 from dicom_quarry.model import InstanceRef, Outcome, OutcomeStatus, Study, TaskState
@@ -174,6 +174,10 @@ class LedgerReader:
     def counts(self) -> Counts:
         """Count the rows, studies and instances of the job."""
         return self._read_pool.read_snapshot(compute_counts)
+
+    def waiting_archives(self) -> set[str]:
+        """Return the archives of the studies that wait."""
+        return {row.archive for row in self._read_pool.fetch_all(WAITING_ARCHIVES)}
 
     def activity(self) -> Activity:
         """Compute the load that the job put on its archives so far."""

@@ -125,6 +125,11 @@ WAITING_TASKS = CompiledStatement(
     union_all(select(due_tasks.subquery()), select(fresh_tasks.subquery())).limit(_limit)
 )
 
+#: The archives of waiting tasks.
+WAITING_ARCHIVES = CompiledStatement(
+    select(tasks.c.archive).where(tasks.c.state == TaskState.WAITING, _is_requested).distinct()
+)
+
 #: The time of the first waiting task that no worker has; no row if no such task waits.
 _first_fresh = _wanted(select(tasks.c.not_before)).where(tasks.c.not_before.is_(None)).limit(1)
 _first_later = _wanted(select(tasks.c.not_before)).where(tasks.c.not_before.is_not(None)).limit(1)

@@ -14,6 +14,8 @@ class ArchiveFacts:
     """An archive, as one worker sees it.
 
     ``state`` is the name of its record in the shared state, ``problem`` why it did not answer last.
+    ``refusal`` is what a person has to solve before this worker can use it, found out at ``refused_at``, a
+    POSIX time; empty if nothing.
     ``window_changes_at`` is the POSIX time at which the window closes, or opens. Of ``most_at_once``
     retrievals ``at_once`` may run now. ``pools`` are the sizes of the site's pools of slots; ``rates`` are as
     in :meth:`RateCounter.describe`.
@@ -22,6 +24,8 @@ class ArchiveFacts:
     address: str = ""
     state: str = ""
     problem: str = ""
+    refusal: str = ""
+    refused_at: float = 0.0
     has_window: bool = False
     is_open: bool = True
     window_changes_at: float | None = None
@@ -31,7 +35,7 @@ class ArchiveFacts:
     rates: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, throttle: ArchiveThrottle, address: str) -> Self:
+    def of(cls, throttle: ArchiveThrottle, address: str, refusal: str = "", refused_at: float = 0.0) -> Self:
         """Return the facts of this moment."""
         now = datetime.fromtimestamp(throttle.clock.now(), UTC)
         is_open = throttle.schedule.is_open(now)
@@ -40,6 +44,8 @@ class ArchiveFacts:
             address=address,
             state=throttle.archive_state.name,
             problem=throttle.archive_state.problem,
+            refusal=refusal,
+            refused_at=refused_at,
             has_window=throttle.has_window,
             is_open=is_open,
             window_changes_at=changes.timestamp() if changes else None,

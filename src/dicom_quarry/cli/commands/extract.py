@@ -229,7 +229,8 @@ def retry(
     settings = api.override_settings(api.load_job_settings(folder, trust_owner=trust_owner), given)
     if damaged or changed:
         refetch = partial(api.refetch, folder, damaged=damaged, changed=changed)
-        raise typer.Exit(run_job(settings, refetch, queue=queue))
+        raise typer.Exit(run_job(settings, refetch, queue=queue, continues=True))
     statuses = frozenset(outcome) if outcome else api.RETRIED_BY_DEFAULT
     recorded = api.list_changed_settings(given)
-    raise typer.Exit(run_job(settings, lambda runner: runner.retry(statuses, recorded), queue=queue))
+    work = partial(api.Runner.retry, statuses=statuses, options=recorded)
+    raise typer.Exit(run_job(settings, work, queue=queue, continues=True))

@@ -32,4 +32,5 @@ def resume(
     if detach:
         run_in_background()
     settings = api.load_job_settings(chosen, trust_owner=trust_owner)
-    raise typer.Exit(run_job(settings, api.with_file_check(lambda runner: runner.resume()), queue=queue))
+    work = api.with_file_check(lambda runner: runner.resume())
+    raise typer.Exit(run_job(settings, work, queue=queue, continues=True))

@@ -111,7 +111,8 @@ def _verify_against_archive(folder: Path, *, restart: bool, trust_owner: bool) -
     from dicom_quarry.cli.display.run_job import run_with_display
 
     compare = partial(api.compare_with_archive, folder, restart=restart)
-    diff = run_with_display(api.load_job_settings(folder, trust_owner=trust_owner), compare)
+    settings = api.load_job_settings(folder, trust_owner=trust_owner)
+    diff = run_with_display(settings, compare, continues=True)
     if diff.is_finished:
         for line in api.archive_diff_lines(folder, diff):
             out.print(line)

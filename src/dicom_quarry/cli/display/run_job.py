@@ -45,13 +45,18 @@ T = TypeVar("T")
 _NOT_FINISHED = 4
 
 
-def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: bool = False) -> int:
-    """Run a job with its display, write its reports and show its summary; returns the exit code."""
+def run_job(
+    settings: Settings, work: Callable[[Runner], JobResult], *, queue: bool = False, continues: bool = False
+) -> int:
+    """Run a job with its display, write its reports and show its summary; returns the exit code.
+
+    ``continues``: the settings are those of the job's record.
+    """
     with (
         api.StopSignals() as signals,
         api.notify_on_end(settings, err.print) as notify_end,
     ):
-        end = _run_with_signals(settings, work, signals, queue=queue)
+        end = _run_with_signals(settings, work, signals, queue=queue, continues=continues)
         if end.nothing_to_do:
             out.print(f"Nothing to do: the job in {end.folder.out} is finished")
         result = api.write_final_reports(end)
@@ -67,11 +72,16 @@ def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: b
 
 
 def run_with_display(
-    settings: Settings, work: Callable[[Runner], T], *, quiet: bool = False, queue: bool = False
+    settings: Settings,
+    work: Callable[[Runner], T],
+    *,
+    quiet: bool = False,
+    queue: bool = False,
+    continues: bool = False,
 ) -> T:
     """Call ``work`` with a display, unless ``quiet``; Ctrl-C and SIGTERM stop it."""
     with api.StopSignals() as signals:
-        return _run_with_signals(settings, work, signals, quiet=quiet, queue=queue)
+        return _run_with_signals(settings, work, signals, quiet=quiet, queue=queue, continues=continues)
 
 
 def _run_with_signals(
@@ -81,10 +91,11 @@ def _run_with_signals(
     *,
     quiet: bool = False,
     queue: bool = False,
+    continues: bool = False,
 ) -> T:
     """Call ``work``: the first signal finishes the studies being transferred, the second cancels them."""
     with nullcontext(api.JobObserver()) if quiet else _open_display() as display:
-        runner = api.make_runner(settings, display, queue=queue)
+        runner = api.make_runner(settings, display, queue=queue, continues=continues)
         signals.begin(runner.queries.stop)
         try:
             return work(runner)

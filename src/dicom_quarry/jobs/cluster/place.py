@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dicom_quarry.cohort.exclusion_list import ExclusionList
 from dicom_quarry.config.command_sources import reject_untrusted_commands
 from dicom_quarry.config.settings import COMMAND_PREFIX
 from dicom_quarry.errors import ConfigError, InputError
@@ -29,6 +31,7 @@ from dicom_quarry.jobs.checkpoint_store import (
 from dicom_quarry.jobs.cluster.actions import record_action
 from dicom_quarry.jobs.cluster.checkpoints import CheckpointRows
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow, require_member
+from dicom_quarry.jobs.cluster.exclusions import read_recorded_exclusions, record_exclusions
 from dicom_quarry.jobs.cluster.file_check import FileCheck, FileCheckState, find_file_check
 from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
 from dicom_quarry.jobs.cluster.locks import AdvisoryLock
@@ -38,7 +41,7 @@ from dicom_quarry.jobs.cluster.tables import (
     create_tables,
     read_audit_table,
 )
-from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, FILES_QUEUE, list_workers
+from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, FILES_QUEUE, find_refusals, list_workers
 from dicom_quarry.jobs.folder import JOB_FILE
 from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace, OnFull, do_nothing
 from dicom_quarry.ledger.ledger import Ledger
@@ -135,20 +138,36 @@ class ClusterPlace(JobPlace):
             living = [one for one in list_workers(connection) if not one.has_vanished]
         return any(not command or f"{COMMAND_PREFIX}{command}" in one.queues for one in living)
 
+    def find_refusals(self, since: float) -> Mapping[str, str]:
+        """Look at the list of workers."""
+        with self.cluster.connected() as connection:
+            return find_refusals(list_workers(connection), since)
+
+    def take_back(self, details: str) -> None:
+        """Write it into the list of jobs."""
+        with self.cluster.connected() as connection, connection.transaction():
+            self._record_action(connection, "stop_requested", details)
+            connection.execute(
+                "UPDATE quarry.jobs SET with_workers = false, cancelled = false WHERE number = %s",
+                (self.job.number,),
+            )
+
     def is_with_workers(self) -> bool:
         """Look at the list of jobs, and at what lies with the engine."""
         with self.cluster.connected() as connection:
             return find_workers(connection, self.job) is not None
 
-    def hand_over(self, details: str, *, is_changed: bool, command: str) -> None:
+    def hand_over(self, details: str, *, is_changed: bool, command: str) -> float:
         """Give the job to the workers of the database."""
         with self.cluster.connected() as connection, connection.transaction():
             self._record_action(connection, "handed_over", details)
-            connection.execute(
+            row = connection.execute(
                 "UPDATE quarry.jobs SET with_workers = true, cancelled = false, hand_overs = hand_overs + %s,"
-                " command = %s WHERE number = %s",
+                " command = %s WHERE number = %s"
+                " RETURNING extract(epoch FROM clock_timestamp())::double precision",
                 (int(is_changed), command, self.job.number),
-            )
+            ).fetchone()
+            return float(row[0])
 
     def note_action(self, action: str, details: str) -> None:
         """Write a row of the list of jobs."""
@@ -224,6 +243,16 @@ class ClusterPlace(JobPlace):
     def prepare_record(self, ledger: Ledger) -> None:
         """Make the tables that are files in a job with SQLite."""
         ledger.database.write(create_tables)
+
+    def record_exclusions(self, ledger: Ledger, exclusions: ExclusionList) -> None:
+        """Write them into the job's schema, for workers and for commands on other computers."""
+        record_exclusions(ledger, exclusions)
+
+    def recorded_exclusions(self, files: Sequence[Path]) -> Mapping[str, frozenset[str]] | None:
+        """Return those of the record where a file is missing, and on computers that did not enter the job."""
+        if self.job.host == socket.gethostname() and all(os.access(file, os.R_OK) for file in files):
+            return None
+        return read_recorded_exclusions(self.ledger).values or None
 
     def signs(self) -> tuple[object, ...]:
         """Return the row of the job, and the number of changes that the server has counted in its schema."""

@@ -39,6 +39,15 @@ Table(
     Column("finding", Text, nullable=False),
 )
 
+#: The identifiers of the exclusion lists, see exclusions.py: many a row, as JSON, which has any character.
+exclusions = Table(
+    "exclusions",
+    _metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("keyword", Text, nullable=False),
+    Column("identifiers", Text, nullable=False),
+)
+
 _INSERT_AUDIT = CompiledStatement(insert(audit), *COLUMNS)
 _SELECT_AUDIT = CompiledStatement(select(*(audit.c[name] for name in COLUMNS)).order_by(audit.c.id))
 

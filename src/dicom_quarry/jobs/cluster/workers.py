@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -144,6 +144,26 @@ class Registration:
 def list_workers(connection: Any) -> list[WorkerRow]:
     """Return all workers, by name; those that vanished, too."""
     return [WorkerRow(*row) for row in connection.execute(_LIST)]
+
+
+def find_refusals(workers: Sequence[WorkerRow], since: float) -> dict[str, str]:
+    """Return the archives that no living worker can use before a person has acted, each with the reasons.
+
+    ``since``: each worker has tried it after this time of the database.
+    """
+    living = [one for one in workers if not one.has_vanished]
+    if not all(one.archives for one in living):
+        return {}  # one has just started
+    known: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in living:
+        for archive, facts in one.archives.items():
+            is_new = facts.get("refused_at", 0.0) > since
+            known[archive][one.name] = facts.get("refusal", "") if is_new else ""
+    return {
+        archive: "; ".join(f"{worker}: {reason.rstrip('.')}" for worker, reason in reasons.items())
+        for archive, reasons in known.items()
+        if all(reasons.values())
+    }
 
 
 def forget_vanished(connection: Any, seconds: float = 86400.0) -> None:
