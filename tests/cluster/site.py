@@ -137,11 +137,12 @@ class Site:
         command: Sequence[str] = (),
         tables: str = "",
         prepare: str = "",
+        root: Path | None = None,
     ) -> Running:
         """Start ``quarry worker``; return when it is ready. ``is_known``: the archive knows its title.
 
         ``command`` is that of another build, ``tables`` are further ones of its quarry.toml. ``prepare`` is
-        a module that changes it.
+        a module that changes it, ``root`` another root folder.
         """
         port, folder, host = free_port(), self.work / title, self.host_of(title)
         folder.mkdir(exist_ok=True)
@@ -149,7 +150,7 @@ class Site:
         address = host.address if host else "127.0.0.1"
         if is_known:
             self.archive.destinations[title] = (address, port)
-        words = ["worker", "--as", f"{title}@{address}:{port}", "--root", self.root, *options]
+        words = ["worker", "--as", f"{title}@{address}:{port}", "--root", root or self.root, *options]
         output = folder / "output.txt"
         output.unlink(missing_ok=True)
         running = Running(output, *words, cwd=folder, command=command, host=host, prepare=prepare)

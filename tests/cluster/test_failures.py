@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.site import STUDIES, Site
-from tests.e2e.command import Running, quarry
+from tests.e2e.command import Running, quarry, status, until
 from tests.e2e.job_runs import accessions
 from tests.peers.process import wait_for
 from tests.postgres_server import PostgresServer
@@ -154,6 +154,16 @@ def test_files_that_a_worker_has_left_are_fetched_again_since_they_may_be_torn(s
         assert watching.wait() == 0, watching.output
     assert left.stat().st_size == size
     assert quarry("verify", "job:trial").code == 0
+
+
+def test_a_job_that_every_worker_leaves_shows_why_it_waits(site: Site) -> None:
+    site.start_worker("W1", root=site.work / "W1")
+    with site.start("trial", STUDIES[:2]) as watching:
+        waits = lambda: str(status(Path("job:trial")).get("waiting_for"))  # noqa: E731
+        until(watching, "its wait", lambda: "is not below" in waits())
+        assert waits().startswith("a worker that can work on it: W1@")
+        site.start_worker("W2")
+        assert watching.wait() == 0, watching.output
 
 
 def test_a_job_without_room_keeps_no_worker_from_another_job(site: Site) -> None:

@@ -74,7 +74,7 @@ class Watcher:
         #: True once the workers have done what they can; False if the user has let go.
         self._has_ended = False
         self._looked_at = time.monotonic()
-        self._has_workers = True
+        self._missing = ""
         self._handed_over_at = 0.0
         #: What a person has to solve, which ended the job; empty if nothing.
         self.problem = ""
@@ -114,8 +114,8 @@ class Watcher:
             counts = self._publish(meter)
             if not counts.is_fetched and self._is_refused(counts):
                 return True
-            while not (counts.is_fetched or self._workers_are_there()):
-                with board.report_waiting("a worker: none gives signs of life", needs_operator=True):
+            while not counts.is_fetched and (missing := self._describe_missing_worker()):
+                with board.report_waiting(missing, needs_operator=True):
                     counts = self._publish(meter)
                     self._queries.shutdown.wait_unless_stopping(_INTERVAL)
         except LedgerError as error:
@@ -160,7 +160,7 @@ class Watcher:
         self._publisher.publish(snapshot, self._folder)
         return snapshot.counts
 
-    def _workers_are_there(self) -> bool:
+    def _describe_missing_worker(self) -> str:
         if time.monotonic() - self._looked_at >= _WORKERS_INTERVAL:
-            self._has_workers, self._looked_at = self._folder.has_workers(), time.monotonic()
-        return self._has_workers
+            self._missing, self._looked_at = self._folder.describe_missing_worker(), time.monotonic()
+        return self._missing

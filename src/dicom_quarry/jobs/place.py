@@ -131,6 +131,10 @@ class JobPlace(JobFolder, ABC):
         """
         return False
 
+    def describe_missing_worker(self) -> str:
+        """Return what a job of the workers waits for while none of them works on it; empty if one may."""
+        return ""
+
     def find_refusals(self, since: float) -> Mapping[str, str]:  # noqa: ARG002 - there are no workers
         """Return the archives that no worker can use before a person has acted, each with the reasons.
 

@@ -41,7 +41,13 @@ from dicom_quarry.jobs.cluster.tables import (
     create_tables,
     read_audit_table,
 )
-from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, FILES_QUEUE, find_refusals, list_workers
+from dicom_quarry.jobs.cluster.workers import (
+    ENGINE_TABLE,
+    FILES_QUEUE,
+    describe_missing_worker,
+    find_refusals,
+    list_workers,
+)
 from dicom_quarry.jobs.folder import JOB_FILE
 from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace, OnFull, do_nothing
 from dicom_quarry.ledger.ledger import Ledger
@@ -138,10 +144,15 @@ class ClusterPlace(JobPlace):
             living = [one for one in list_workers(connection) if not one.has_vanished]
         return any(not command or f"{COMMAND_PREFIX}{command}" in one.queues for one in living)
 
+    def describe_missing_worker(self) -> str:
+        """Look at the list of workers."""
+        with self.cluster.connected() as connection:
+            return describe_missing_worker(list_workers(connection), self.label)
+
     def find_refusals(self, since: float) -> Mapping[str, str]:
         """Look at the list of workers."""
         with self.cluster.connected() as connection:
-            return find_refusals(list_workers(connection), since)
+            return find_refusals(list_workers(connection), since, self.label)
 
     def take_back(self, details: str) -> None:
         """Write it into the list of jobs."""

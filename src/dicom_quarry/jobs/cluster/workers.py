@@ -75,6 +75,10 @@ class WorkerRow:
         """True if its studies are given to others."""
         return self.silent >= self.vanished_after
 
+    def reason_to_leave(self, label: str) -> str:
+        """Return why it leaves a job to the others; empty if it does not."""
+        return self.state.partition(f"{label}: ")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Registration:
@@ -146,12 +150,25 @@ def list_workers(connection: Any) -> list[WorkerRow]:
     return [WorkerRow(*row) for row in connection.execute(_LIST)]
 
 
-def find_refusals(workers: Sequence[WorkerRow], since: float) -> dict[str, str]:
+def describe_missing_worker(workers: Sequence[WorkerRow], label: str) -> str:
+    """Return what a job waits for while no living worker works on it; empty if one may."""
+    living = [one for one in workers if not one.has_vanished]
+    if not living:
+        return "a worker: none gives signs of life"
+    reasons = {one.name: one.reason_to_leave(label) for one in living}
+    if not all(reasons.values()):
+        return ""
+    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    return f"a worker that can work on it: {listed}"
+
+
+def find_refusals(workers: Sequence[WorkerRow], since: float, label: str) -> dict[str, str]:
     """Return the archives that no living worker can use before a person has acted, each with the reasons.
 
-    ``since``: each worker has tried it after this time of the database.
+    ``since``: each worker has tried it after this time of the database. Workers that leave the job of the
+    ``label`` to others do not count.
     """
-    living = [one for one in workers if not one.has_vanished]
+    living = [one for one in workers if not (one.has_vanished or one.reason_to_leave(label))]
     if not all(one.archives for one in living):
         return {}  # one has just started
     known: dict[str, dict[str, str]] = defaultdict(dict)
