@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +95,19 @@ def test_a_job_on_a_disk_without_hard_links_is_left_to_others(
     place: Any = SimpleNamespace(out=tmp_path / "out", incoming=tmp_path, require_folder=lambda: None)
     equipment: Any = SimpleNamespace(root=tmp_path)
     with pytest.raises(InputError, match="has no hard links"), open_job_run(place, equipment):
+        pass
+
+
+def test_a_job_in_a_folder_of_another_user_is_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    place: Any = SimpleNamespace(out=tmp_path / "out", incoming=tmp_path)
+    equipment: Any = SimpleNamespace(root=tmp_path)
+    with (
+        pytest.raises(InputError, match=r"may not write to .*: workers run as"),
+        open_job_run(place, equipment),
+    ):
         pass
 
 

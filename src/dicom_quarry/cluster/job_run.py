@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
@@ -41,6 +42,7 @@ from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import Task
 from dicom_quarry.store.incoming import open_incoming
 from dicom_quarry.system.file_systems import describe_missing_links, has_hard_links
+from dicom_quarry.system.processes import user_name
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 from dicom_quarry.version import __version__
 
@@ -225,7 +227,23 @@ def require_folder_below(place: ClusterPlace, root: Path) -> None:
     """Raise InputError if a job's folder is not here, or not one of the worker's."""
     if not place.out.resolve().is_relative_to(root.resolve()):
         raise InputError(f"its folder {place.out} is not below {root}, the root of this worker")
+    if not _may_write(place.incoming):
+        raise InputError(
+            f"the user {user_name()} of this worker may not write to {place.out}: workers run as the user of "
+            "the system who enters the jobs"
+        )
     place.require_folder()  # any user may have written the path into the list of jobs
+
+
+def _may_write(folder: Path) -> bool:
+    """Return False for a folder that other users keep to themselves, True also if it does not exist."""
+    try:
+        folder.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _make_commands(context: JobContext, reader: LedgerReader, equipment: Equipment) -> StudyCommands | None:

@@ -101,7 +101,8 @@ class Registration:
             if found and not found[0].has_vanished and not is_gone(found[0].identity):
                 raise StartError(
                     f"a worker {self.name} runs already: process {found[0].process} on {found[0].host}. Give "
-                    "this one an AE title of its own, with --as"
+                    "this one an AE title of its own, with --as; if that one was killed, it is given up "
+                    f"after {found[0].vanished_after:g} s without a sign of life"
                 )
             connection.execute("DELETE FROM quarry.workers WHERE name = %s", (self.name,))
             self.beat(connection, {})
