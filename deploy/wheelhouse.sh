@@ -21,7 +21,8 @@ wheel=$(echo "$folder"/wheels/dicom_quarry-*.whl)
     cat requirements/runtime.txt
     echo "dicom-quarry==$version --hash=sha256:$(sha256sum "$wheel" | cut -d' ' -f1)"
 } >"$folder/requirements.txt"
-cp deploy/install.sh deploy/README.txt deploy/Dockerfile LICENSE "$folder"
+cp -r deploy/install.sh deploy/README.txt deploy/Dockerfile deploy/compose.yaml deploy/worker \
+    deploy/quarry-worker.service LICENSE "$folder"
 cp deploy/dockerignore "$folder/.dockerignore"
 tar --sort=name --owner=0 --group=0 --numeric-owner -C build -czf "dist/$name.tar.gz" "$name"
 echo "dist/$name.tar.gz ($(du -h "dist/$name.tar.gz" | cut -f1))"

@@ -23,13 +23,17 @@ def url_of(server: PostgresServer, role: str) -> str:
     return parts._replace(netloc=f"{role}@{parts.hostname}:{parts.port}", path=f"/{DATABASE}").geturl()
 
 
+def documented(words: str) -> str:
+    """Return the statements of the one block of the page that has these words, for this test's database."""
+    blocks = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    found = [block for block in blocks if words in block]
+    assert len(found) == 1, found
+    return found[0].replace("DATABASE quarry ", f"DATABASE {DATABASE} ")
+
+
 def documented_grants(role: str, page_role: str) -> str:
     """Return the statements of the page for a role, which has another name there."""
-    blocks = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    found = [block for block in blocks if f"TO {page_role};" in block and "GRANT" in block]
-    assert len(found) == 1, found
-    text = found[0].replace("DATABASE quarry ", f"DATABASE {DATABASE} ")
-    return re.sub(rf"\b{page_role}\b", role, text)
+    return re.sub(rf"\b{page_role}\b", role, documented(f" TO {page_role};"))
 
 
 @pytest.fixture
@@ -37,10 +41,10 @@ def roles(server: PostgresServer) -> Iterator[PostgresServer]:
     """A database of the role quarry_admin, with the users anna, bob and carol and the role of the workers."""
     names = ("anna", "bob", "carol", "quarry_worker", "quarry_admin")
     with psycopg.connect(server.url, autocommit=True) as connection:
-        for name in names:
+        for statement in documented("CREATE DATABASE").split(";\n"):
+            connection.execute(statement)
+        for name in ("bob", "carol"):
             connection.execute(f"CREATE ROLE {name} LOGIN")
-        connection.execute("GRANT anna TO quarry_worker")
-        connection.execute(f"CREATE DATABASE {DATABASE} OWNER quarry_admin")
     admin = url_of(server, "quarry_admin")
     assert quarry("cluster", "init", admin).code == 0
     with psycopg.connect(admin, autocommit=True) as connection:

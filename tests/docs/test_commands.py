@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.docs import arguments
-from tests.docs.pages import PAGES, Part, commands_in_blocks, mentioned, parts
+from tests.docs.pages import PAGES, ROOT, Part, commands_in_blocks, mentioned, parts
 from tests.docs.scenes import DemoScene
 from tests.docs.test_first_extraction import PAGE as FIRST_EXTRACTION
 from tests.e2e.command import path_for_shell
+
+COMPOSE = ROOT / "deploy" / "compose.yaml"
 
 #: Commands that cannot be run here, and the reason. Keep it short.
 _FETCHES = "fetches from a package index; make check-wheelhouse and make sbom are run before a release"
@@ -44,6 +46,8 @@ NOT_RUN = {
     "$ quarry cluster remove job:ct-2026": _DATABASE,
     "ExecStart=/opt/quarry/bin/quarry extract ct.csv --to ct --queue": "systemd runs it: test_units.py",
 }
+# Those of the containers, which tests/test_deploy.py compares with the page.
+NOT_RUN |= dict.fromkeys(re.findall(r"^#   (\S.*)$", COMPOSE.read_text(), re.MULTILINE), _ENGINE)
 
 
 def commands(page: Path) -> list[Part]:

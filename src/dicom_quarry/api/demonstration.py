@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +18,22 @@ from dicom_quarry.demo.sample_cohorts import (
     write_cohorts,
 )
 
+#: The workers of docs/many-hosts.md, as the archive knows them.
+_WORKERS = {f"QUARRY{number}": ("127.0.0.1", 11111 + number) for number in (1, 2, 3)}
+
 
 @dataclass(frozen=True, slots=True)
 class RunningDemo:
     """The demo archive while it runs: its address over DIMSE and DICOMweb, and our receiver as it knows it.
 
+    ``destinations`` are the receivers that it knows, by AE title: ours, and those of workers.
     ``add_late_study`` archives the study that docs/first-extraction.md misses at first.
     """
 
     archive: str
     web_url: str
     local: str
+    destinations: Mapping[str, tuple[str, int]]
     studies: int
     cohorts: list[Path]
     add_late_study: Callable[[], None]
@@ -45,7 +50,8 @@ def run_demo(folder: Path, *, archive_port: int = 0, local_port: int = 0) -> Ite
     cohorts = write_cohorts(folder, studies)
     held = [*studies, *make_tutorial_studies()]
     port = _free_port(local_port)
-    archive = DemoArchive(held, port=_free_port(archive_port), destinations={"QUARRY": ("127.0.0.1", port)})
+    destinations = {"QUARRY": ("127.0.0.1", port), **_WORKERS}
+    archive = DemoArchive(held, port=_free_port(archive_port), destinations=destinations)
     with archive, DemoWebServer(archive.catalogue) as web:
 
         def add_late_study() -> None:
@@ -55,6 +61,7 @@ def run_demo(folder: Path, *, archive_port: int = 0, local_port: int = 0) -> Ite
             archive=f"DEMO@127.0.0.1:{archive.port}",
             web_url=web.base_url,
             local=f"QUARRY@127.0.0.1:{port}",
+            destinations=destinations,
             studies=len(held),
             cohorts=cohorts,
             add_late_study=add_late_study,

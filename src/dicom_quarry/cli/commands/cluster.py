@@ -64,8 +64,9 @@ def init(url: _Url, password_file: _PasswordFile = None) -> None:
     write_line(
         "The list of jobs was made" if made else "The list of jobs is there already: nothing was changed"
     )
+    password = f'  password-file = "{password_file.absolute()}"\n' if password_file else ""
     write_line(
-        f'Write to quarry.toml:\n  [cluster]\n  ledger = "{url}"\n'
+        f'Write to quarry.toml:\n  [cluster]\n  ledger = "{url}"\n{password}'
         "Then a job is made with  quarry extract cohort.csv --job NAME --to DIR"
     )
 
