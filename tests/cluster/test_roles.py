@@ -25,7 +25,7 @@ def url_of(server: PostgresServer, role: str) -> str:
 
 def documented(words: str) -> str:
     """Return the statements of the one block of the page that has these words, for this test's database."""
-    blocks = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    blocks: list[str] = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     found = [block for block in blocks if words in block]
     assert len(found) == 1, found
     return found[0].replace("DATABASE quarry ", f"DATABASE {DATABASE} ")
