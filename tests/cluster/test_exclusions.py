@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
+from dicom_quarry.cluster import job_run
 from dicom_quarry.cohort.exclusion_list import ExclusionList
+from dicom_quarry.config.archive_profile import ArchiveProfile
+from dicom_quarry.config.exclusion_files import ExclusionFile
+from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import InputError
 from dicom_quarry.extraction import watcher
 from dicom_quarry.jobs.cluster.database import Cluster
@@ -152,9 +157,17 @@ def test_lists_of_the_record_replace_none_that_are_newer(ledger: Ledger, locatio
     assert read_recorded_exclusions(location).values == {"PatientID": {"4711", "4712"}}
 
 
-def test_a_record_of_an_older_version_has_none(location: PostgresLocation) -> None:
+def test_a_job_with_a_list_that_its_record_does_not_have_is_left(location: PostgresLocation) -> None:
+    """An older version of Quarry has recorded the digest alone."""
     Ledger(location).close()
     assert read_recorded_exclusions(location) == RecordedExclusions({}, "")
+    place: Any = SimpleNamespace(ledger=location)
+    archive = ArchiveProfile.model_validate({"name": "main", "address": "A@127.0.0.1:1"})
+    settings = Settings(archives=(archive,), to=Path("out"))
+    entered = settings.model_copy(update={"exclude": (ExclusionFile(file=Path("optouts.csv")),)})
+    with pytest.raises(InputError, match="does not have its exclusion list: run its quarry extract again"):
+        job_run._read_exclusions(place, entered, SitePolicy())
+    assert not job_run._read_exclusions(place, settings, SitePolicy())
 
 
 def test_a_command_that_is_killed_while_it_hands_a_job_over_is_made_good_for(ledger: Ledger) -> None:

@@ -279,14 +279,12 @@ def _make_queries(place: ClusterPlace, reader: LedgerReader, own: QueryContext) 
 def _read_exclusions(place: ClusterPlace, settings: Settings, policy: SitePolicy) -> ExclusionList:
     """Return the job's own lists, from its record, with the site's, from the files of this computer."""
     recorded = read_recorded_exclusions(place.ledger)
+    if settings.exclude and not recorded.values:
+        raise InputError("its record does not have its exclusion list: run its quarry extract again")
     options = record.parse_read_options(settings)
     exclusions = read_exclusions((), options, policy.exclude, recorded.values)
     if exclusions.digest == recorded.digest:
         return exclusions
-    if settings.exclude and not recorded.values:
-        raise InputError(
-            "an older version of Quarry entered it, without its exclusion list: run its quarry extract again"
-        )
     files = ", ".join(str(one.file) for one in policy.exclude) or "none"
     raise InputError(
         f"the exclusion lists of the site here ({files}) are not those of the computer where the job was "
