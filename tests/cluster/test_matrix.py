@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from operator import ge
 from pathlib import Path
 
 import pytest
@@ -27,16 +28,13 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(60)]
 #: Scenarios in which three fruitless studies show that an archive sends nothing: each worker counts its own.
 COUNTED = {"claimed-and-nothing-sent", "behind-another-address"}
 
-#: Scenarios that show what does not hold with workers, see docs/many-hosts.md.
-LEFT_OUT = {
-    "merged-by-counts-totals": "each worker finds out for itself that an archive merges answers",
-    "merged-by-counts-silently": "each worker finds out for itself that an archive merges answers",
-}
+#: Scenarios in which a study may have been fetched before another one shows that no row wants it.
+FETCHED_BEFORE = {"merged-by-counts-totals", "merged-by-counts-silently"}
 
 #: Scenarios in which a longer page, seen before, shows that a list is whole: each worker sees its own pages.
 SEEN_BEFORE = {"last-page-400", "endless-pages"}
 
-PLAYED = [one for one in SCENARIOS if one.name not in COUNTED and one.name not in LEFT_OUT]
+PLAYED = [one for one in SCENARIOS if one.name not in COUNTED]
 
 
 @pytest.fixture
@@ -61,7 +59,7 @@ def run(scenario: Scenario, stage: ClusterStage) -> api.Result:
 
 
 def test_what_is_left_out_is_there() -> None:
-    assert COUNTED | {*LEFT_OUT} <= {one.name for one in SCENARIOS}
+    assert COUNTED | FETCHED_BEFORE <= {one.name for one in SCENARIOS}
     assert {one.name for one in WEB} >= SEEN_BEFORE
 
 
@@ -69,7 +67,8 @@ def test_what_is_left_out_is_there() -> None:
 def test_fault(scenario: Scenario, stage: ClusterStage) -> None:
     result = run(scenario, stage)
     assert outcomes(result) == list(scenario.rows)
-    assert stored(stage.out, scenario.studies) == (*scenario.stored, scenario.apart)
+    found, wanted = stored(stage.out, scenario.studies), (*scenario.stored, scenario.apart)
+    assert found == wanted or (scenario.name in FETCHED_BEFORE and all(map(ge, found, wanted)))
     assert result.exit_code == scenario.exit_code
     assert bool(result.problem) == (scenario.exit_code == 4)
     if result.exit_code != 4 and not scenario.unlisted:

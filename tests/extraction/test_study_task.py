@@ -101,6 +101,9 @@ class Bench:
     def probe(self) -> None:
         pass
 
+    def stop_requesting_counts(self) -> None:
+        raise NotImplementedError
+
     def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         raise NotImplementedError
 

@@ -44,6 +44,17 @@ MERGED = (
     make_study(make_patient(Random(16), "NAMED-16"), "N1", date(2018, 4, 1), (TINY, 1), (TINY, 1)),
 )
 
+#: Two studies of a patient, of which a merged answer looks like one that is whole; more of its kind, of one
+#: study each; and one that shows what the archive does.
+MERGED_LATE = (
+    *(make_study(_MERGED_BY_PATIENT, f"L{number}", date(2018, number, 1), (TINY, 2)) for number in (4, 5)),
+    *(
+        make_study(make_patient(Random(number), f"LATE-{number}"), f"L{number}", date(2019, 1, 1), (TINY, 1))
+        for number in range(40, 60)
+    ),
+    MERGED[6],
+)
+
 #: Conditions on series, each with the attribute that it needs.
 _CONDITIONS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("SeriesDescription", "--series", {"series": ["SeriesDescription=*series 1"]}),
@@ -212,6 +223,21 @@ SCENARIOS = (
             ("totals", "the totals", True),
             ("silently", "those of the first", False),
         )
+    ),
+    Scenario(
+        14,
+        "merged-by-counts-late",
+        "the same, and it only shows when other studies have ended",
+        "queries for all rows again, without counts",
+        lambda: [find_faults.MergedByCounts(with_totals=False)],
+        studies=MERGED_LATE,
+        cohort="EMPI\n"
+        + "".join(f"{one}\n" for one in {study.patient.patient_id: 0 for study in MERGED_LATE}),
+        profile={"relational": None},
+        options={"whole_patients": True, "parallel": 1},
+        rows=(COMPLETE,) * 22,
+        stored=(2, 2, *[1] * 20, 2),
+        requests=ArchiveRequests(None, None, None, at_most=24),
     ),
     Scenario(
         14,

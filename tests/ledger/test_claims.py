@@ -17,6 +17,7 @@ from dicom_quarry.errors import ClaimLost
 from dicom_quarry.ledger.cohort_rows import replace_rows
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.location import LedgerLocation
+from dicom_quarry.ledger.merged_answers import note_merging
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import OutcomeStatus, Selection, Task
 from dicom_quarry.system.worker_identity import is_gone, new_worker_identity
@@ -163,8 +164,6 @@ def test_a_late_word_is_refused(worker: Open, location: LedgerLocation) -> None:
     with pytest.raises(ClaimLost):
         first.postpone_task(old.task_id, 2e9, old.claim)
     with pytest.raises(ClaimLost):
-        first.requery_rows(old.task_id, old.claim)
-    with pytest.raises(ClaimLost):
         first.forget_stored(old.task_id, 0.0, "the disk failed", old.claim)
     with pytest.raises(ClaimLost):
         first.record_round(old.task_id, [attempt()], old.claim).result()
@@ -224,7 +223,8 @@ def test_what_is_not_in_work_any_more_is_anybodys(worker: Open, location: Ledger
         assert second.claims.take_tasks(NOW, 1) == []
         assert second.claims.take_tasks(NOW + 5, 1) == [task]
     elif how == "queried again":
-        first.requery_rows(task.task_id, task.claim)
+        assert note_merging(first.database, ARCHIVE)
+        first.claims.give_back_items("task", [task.task_id])
         (row,) = second.claims.take_requests(1)
         second.resolve_request(row, ARCHIVE, [(study(1), Selection())]).result()
         assert second.claims.take_tasks(NOW, 1) == [task]

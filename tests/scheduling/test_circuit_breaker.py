@@ -42,6 +42,9 @@ class Probed:
         self.before_answer: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
 
+    def stop_requesting_counts(self) -> None:
+        raise NotImplementedError
+
     def probe(self) -> None:
         with self._lock:
             self.probes += 1

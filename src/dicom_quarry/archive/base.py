@@ -191,6 +191,9 @@ class Archive(Protocol):
         Attributes that no series has are requested at IMAGE level.
         """
 
+    def stop_requesting_counts(self) -> None:
+        """Query without counts from now on: the archive merges answers if they are requested."""
+
     def list_instances(self, task: Task) -> Listing:
         """List the instances of the task: SERIES level, then IMAGE level of every series.
 

@@ -60,6 +60,10 @@ class MultiTransportArchive:
         """Return the series of a study, with these attributes where the archive returns them."""
         return self._finder.list_series(study, attributes)
 
+    def stop_requesting_counts(self) -> None:
+        """Have the adapter for queries stop."""
+        self._finder.stop_requesting_counts()
+
     def list_instances(self, task: Task) -> Listing:
         """List the instances of the task."""
         return self._finder.list_instances(task)

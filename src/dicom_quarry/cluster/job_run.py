@@ -110,8 +110,9 @@ class JobRun:
         self._reader = reader
         self._worker = worker
         report = context.queries.status_board.report
-        resolver = Resolver(context.queries, worker.clients, context.ledger)
-        self._rows = RowGuard(resolver.resolve, context.ledger, report)
+        self._resolver = Resolver(context.queries, worker.clients, context.ledger)
+        self._resolver.note_merging_archives()
+        self._rows = RowGuard(self._resolver.resolve, context.ledger, report)
         self._studies = InternalErrorGuard("studies", report)
         #: Tasks that have no outcome yet, and whose files are this process's own.
         self._own_tasks: set[int] = set()
@@ -125,6 +126,7 @@ class JobRun:
         requests, recorded = claims.take_requests(ROWS_PER_TOKEN), []
         try:
             self._require_unchanged()
+            self._resolver.note_merging_archives()
             for request in requests:
                 shutdown.raise_if_requested()
                 recorded.append(self._rows.resolve(request))

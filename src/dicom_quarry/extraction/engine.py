@@ -267,6 +267,7 @@ class Engine:
         """
         context, worker, shutdown = self.context, self.worker, self.context.queries.shutdown
         resolver = Resolver(context.queries, worker.clients, context.ledger)
+        resolver.note_merging_archives()
         report = context.queries.status_board.report
         rows = RowGuard(resolver.resolve, context.ledger, report)
         guard = InternalErrorGuard("studies", report)

@@ -25,6 +25,7 @@ from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.row_conditions import Keys, RowConditions
 from dicom_quarry.jobs import record
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.merged_answers import find_merging_archives
 from dicom_quarry.model import Request, Selection, Study
 from dicom_quarry.plurals import format_count
 
@@ -58,6 +59,15 @@ class Resolver:
         self._query_limits = {
             name: queries.site_policy.row_query_limit(client.profile) for name, client in clients.items()
         }
+
+    def note_merging_archives(self) -> None:
+        """Query without counts where the job knows that the archive would merge its answers.
+
+        Called after rows were claimed: what is found for rows of an earlier claim is refused.
+        """
+        for name in find_merging_archives(self._ledger.database):
+            if name in self._clients:
+                self._clients[name].archive.stop_requesting_counts()
 
     def resolve(self, request: Request) -> Future[int]:
         """Query for a row: the next archive if the one before does not know the study.

@@ -39,6 +39,7 @@ from dicom_quarry.extraction.worker import Worker
 from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.ledger import TaskResult
+from dicom_quarry.ledger.merged_answers import note_merging
 from dicom_quarry.ledger.query_log import Postponement, log_postponement
 from dicom_quarry.model import Level, Listing, OutcomeStatus, Task, TaskState, Transport
 from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR
@@ -85,21 +86,29 @@ class StudyTask:
     def list_instances(self) -> None:
         """List the instances of the task; may run ahead of retrievals.
 
-        Raises ArchiveError and Stopped; DoubtfulAnswer if the rows of the study have to be queried again.
+        Raises ArchiveError and Stopped; DoubtfulAnswer if its rows are queried again before.
         """
         is_first = self._state is TaskState.WAITING
         self._transition(TaskEvent.STARTED if is_first else TaskEvent.RELIST_REQUESTED)
         log = QueryLog(self._context.ledger, task_id=self.task.task_id)
         listing = self._client.list_instances(self.task, log=log)
         if is_first and listing.is_doubtful:
-            _log.info("row %d: the archive merges answers with counts; queried again without", self.row)
-            raise DoubtfulAnswer
+            self._require_row()
         known = {ref.sop_uid for ref in self._listing.instances}
         if any(ref.sop_uid not in known for ref in listing.instances):
             # A list that has grown is requested from the start: earlier fruitless rounds no longer count.
             self._rounds.clear()
         self._set_listing(listing)
         self._record_folders()
+
+    def _require_row(self) -> None:
+        """Raise DoubtfulAnswer unless the rows of the study were queried without counts."""
+        ledger, task = self._context.ledger, self.task
+        if note_merging(ledger.database, task.archive):
+            _log.info("row %d: the archive merges answers with counts; all rows are queried again", self.row)
+        # A row that found it with counts has lost it.
+        if not ledger.first_row(task.task_id):
+            raise DoubtfulAnswer
 
     def run(self) -> None:
         """Work until the task has ended, is postponed, or the job stops (Stopped).

@@ -59,7 +59,7 @@ class StudyWork:
         try:
             self._task.list_instances()
         except DoubtfulAnswer:
-            self._context.ledger.requery_rows(task.task_id, task.claim)
+            self._context.ledger.claims.give_back_items("task", [task.task_id])
             return False
         except (QueryFailed, ConnectionLost) as error:
             self._task.fail(error)

@@ -326,20 +326,6 @@ class Ledger:
 
         return self.database.write(work)
 
-    def requery_rows(self, task_id: int, claim: int = 0) -> None:
-        """Let the rows of a task that has not begun wait to be queried again; the task waits for them."""
-
-        def work(connection: Connection) -> None:
-            self.claims.end(connection, "task", task_id, claim)
-            rows = select(request_tasks.c.row).where(request_tasks.c.task_id == task_id).scalar_subquery()
-            waiting = update(requests).where(requests.c.row.in_(rows))
-            connection.execute(waiting.values(state=RequestState.WAITING))
-            connection.execute(delete(request_tasks).where(request_tasks.c.row.in_(rows)))
-            recounted = update(tasks).where(tasks.c.id == task_id)
-            connection.execute(recounted.values(series_count=None, instance_count=None))
-
-        self.database.write(work)
-
     def task_of(self, study_uid: str) -> Task | None:
         """Return the task of a study, None if no row requests it or it is released."""
         rows = self.database.fetch_all(put.TASK_OF_STUDY, study_uid=study_uid)

@@ -97,6 +97,9 @@ class DicomWebArchive:
 
         return list_series(query, {"StudyInstanceUID": study.study_uid}, attributes)
 
+    def stop_requesting_counts(self) -> None:
+        """Do nothing: QIDO-RS has no such archives."""
+
     def list_instances(self, task: Task) -> Listing:
         """Return the task's instances: from one query where their number is right, else by series."""
         keys = {"StudyInstanceUID": task.study.study_uid}

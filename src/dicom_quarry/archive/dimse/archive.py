@@ -245,6 +245,10 @@ class DimseArchive:
         """List the series of a study; raises QueryFailed if the list is incomplete."""
         return list_series(self._query, self._study_keys(study.study_uid, study.patient_id), attributes)
 
+    def stop_requesting_counts(self) -> None:
+        """Query for the counts of each study alone."""
+        self._requests_counts = False
+
     def list_instances(self, task: Task) -> Listing:
         """List the instances of a task: by one query, where its answer equals the counts that the study has.
 
