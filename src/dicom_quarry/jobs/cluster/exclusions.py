@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, delete, literal, select, union_all
 
-from dicom_quarry.cohort.exclusion_list import ExclusionList
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.jobs.cluster.tables import exclusions as table
 from dicom_quarry.ledger.backend import backend_of, driver_connection
@@ -25,6 +25,10 @@ from dicom_quarry.ledger.location import PostgresLocation
 from dicom_quarry.ledger.outages import MAX_OUTAGE
 from dicom_quarry.ledger.read_pool import ReadPool
 from dicom_quarry.ledger.schema import job
+
+if TYPE_CHECKING:
+    # quarry status and others load this module, and read no table.
+    from dicom_quarry.cohort.exclusion_list import ExclusionList
 
 #: Facts about the job: the digest of its own lists, and that of these with the site's.
 _OWN, _ALL = "own_exclusions", "exclusions"

@@ -11,7 +11,8 @@ from dicom_quarry.config.toml_file import FILE_NAME, read_toml, validate_table
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs.cluster.actions import list_actions
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow
-from dicom_quarry.jobs.cluster.place import ClusterPlace, check_job_name, read_pointer, write_pointer
+from dicom_quarry.jobs.cluster.place import ClusterPlace
+from dicom_quarry.jobs.cluster.pointer import Pointer, check_job_name, read_pointer, write_pointer
 from dicom_quarry.jobs.folder import JOB_FILE, JobFolder, require_own_state
 from dicom_quarry.jobs.local_place import has_record, reject_unreadable_name
 from dicom_quarry.jobs.registry import list_registered
@@ -77,7 +78,7 @@ def create_named(settings: Settings) -> ClusterPlace:
     place = ClusterPlace(out, folder.state, cluster, job or cluster.add(name, out))
     if place.job.folder != out:
         raise InputError(_describe_elsewhere(place.job))
-    write_pointer(place)
+    write_pointer(folder.state, Pointer(place.job.name, cluster))
     return place
 
 

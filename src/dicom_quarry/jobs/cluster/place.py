@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dicom_quarry.cohort.exclusion_list import ExclusionList
 from dicom_quarry.config.command_sources import reject_untrusted_commands
 from dicom_quarry.config.settings import COMMAND_PREFIX
-from dicom_quarry.errors import ConfigError, InputError
+from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.audit_log import AUDIT_NAME, COLUMNS, AuditLog, format_line
 from dicom_quarry.jobs.checkpoint_store import (
     CheckpointFiles,
@@ -35,6 +33,7 @@ from dicom_quarry.jobs.cluster.exclusions import read_recorded_exclusions, recor
 from dicom_quarry.jobs.cluster.file_check import FileCheck, FileCheckState, find_file_check
 from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
 from dicom_quarry.jobs.cluster.locks import AdvisoryLock
+from dicom_quarry.jobs.cluster.pointer import read_pointer
 from dicom_quarry.jobs.cluster.tables import (
     AuditTable,
     append_audit_line,
@@ -48,14 +47,14 @@ from dicom_quarry.jobs.cluster.workers import (
     find_refusals,
     list_workers,
 )
-from dicom_quarry.jobs.folder import JOB_FILE
 from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace, OnFull, do_nothing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.location import PostgresLocation
-from dicom_quarry.system.atomic_file import atomic_write, atomic_write_text
+from dicom_quarry.system.atomic_file import atomic_write
 from dicom_quarry.system.processes import user_name
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+if TYPE_CHECKING:
+    from dicom_quarry.cohort.exclusion_list import ExclusionList
 
 
 @dataclass(slots=True)
@@ -346,44 +345,3 @@ def _has_tokens(connection: Any, job: JobRow, operator: str) -> bool:
         (str(job.number), FILES_QUEUE),
     ).fetchone()
     return bool(found)
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """The job that a folder belongs to."""
-
-    name: str
-    cluster: Cluster
-
-
-def check_job_name(name: str) -> None:
-    """Raise ConfigError for a text that cannot name a job."""
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"--job: {name!r} cannot be the name of a job. Use letters, digits, '.', '_' and '-', beginning "
-            "with a letter or a digit, 63 characters at most"
-        )
-
-
-def read_pointer(out: Path) -> Pointer | None:
-    """Return the job of a folder, None if the folder has no job in a database; raise InputError."""
-    path = out / ".quarry" / JOB_FILE
-    try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else None
-        if text is None:
-            return None
-        data = json.loads(text)
-        file = data["password_file"]
-        return Pointer(str(data["job"]), Cluster(str(data["ledger"]), None if file is None else Path(file)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}): it should name the job of this folder and its database"
-        ) from None
-
-
-def write_pointer(place: ClusterPlace) -> None:
-    """Write the file that names the job of a folder."""
-    file = place.cluster.password_file
-    with atomic_write_text(place.state / JOB_FILE) as stream:
-        data = {"job": place.job.name, "ledger": place.cluster.url, "password_file": file and str(file)}
-        json.dump(data, stream)

@@ -11,7 +11,8 @@ from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.cluster.actions import record_action
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow
 from dicom_quarry.jobs.cluster.lease import find_obstacle, hold_job
-from dicom_quarry.jobs.cluster.place import are_files_compared, find_workers, read_pointer
+from dicom_quarry.jobs.cluster.place import are_files_compared, find_workers
+from dicom_quarry.jobs.cluster.pointer import read_pointer
 from dicom_quarry.jobs.folder import JOB_FILE
 from dicom_quarry.system.processes import user_name
 
