@@ -52,6 +52,9 @@ class Endings:
         """Return nothing."""
         return {}
 
+    def require_receiver(self) -> None:
+        """Need none."""
+
     def attend(self, _: psycopg.Connection) -> None:
         """Do nothing."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.deaf import DEAF
 from tests.cluster.site import STUDIES, Site
 from tests.e2e.command import Running, quarry, status, until
 from tests.e2e.job_runs import accessions
@@ -154,6 +155,25 @@ def test_files_that_a_worker_has_left_are_fetched_again_since_they_may_be_torn(s
         assert watching.wait() == 0, watching.output
     assert left.stat().st_size == size
     assert quarry("verify", "job:trial").code == 0
+
+
+def test_a_worker_whose_receiver_has_ended_ends_and_leaves_its_studies_to_others(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(DEAF, str(tmp_path / "deaf"))
+    with Site(tmp_path, url, STUDIES, settings='retrieve = "move"') as site:
+        first = site.start_worker("W1", prepare="tests.cluster.deaf")
+        site.archive.hold = True
+        with site.start("trial", STUDIES) as watching:
+            wait_for(lambda: site.archive.now == 1, "a move", 60)
+            (tmp_path / "deaf").touch()
+            assert first.wait() == 4, first.output
+            assert "the receiver has ended: this worker ends" in first.output
+            site.archive.hold = False
+            site.start_worker("W2")
+            assert watching.wait() == 0, watching.output
+        assert sorted(site.archive.moves.values()) == [1] * (len(STUDIES) - 1) + [2]
 
 
 def test_a_job_that_every_worker_leaves_shows_why_it_waits(site: Site) -> None:

@@ -46,6 +46,21 @@ def archive_of(
 
 
 @shows(
+    7,
+    "the archive does not know the destination (A801), and the job is tried seven times meanwhile",
+    "blames no study: all are fetched once it is registered",
+)
+def test_unknown_destination_in_many_runs(stage: Stage) -> None:
+    with archive_of(stage, STUDIES, faults.MoveStatus(0xA801)) as archive:
+        for _ in range(7):
+            result = stage.extract(by_accession(), {"main": address(archive)}, {})
+            assert (outcomes(result), result.exit_code) == ([PENDING, PENDING], 4)
+        archive.faults.clear()
+        result = stage.extract(by_accession(), {"main": address(archive)}, {})
+    assert outcomes(result) == [COMPLETE, COMPLETE]
+
+
+@shows(
     1,
     "the association is rejected for good at the very start",
     "does not start, and shows the reason (exit 3)",

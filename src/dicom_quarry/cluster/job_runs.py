@@ -27,6 +27,7 @@ from dicom_quarry.errors import (
     InputError,
     LedgerError,
     OperatorActionRequired,
+    ReceiverEnded,
     RoomUsedUp,
 )
 from dicom_quarry.jobs.cluster.database import Cluster
@@ -165,6 +166,14 @@ class JobRuns:
                 self._comparisons -= 1
         if not has_compared:
             self._wait(_REFUSED_PAUSE)
+
+    def require_receiver(self) -> None:
+        """Raise ReceiverEnded if this worker receives nothing any more, and cancel its transfers."""
+        try:
+            self._equipment.worker.receiver_stats()
+        except ReceiverEnded:
+            self.close(cancel=True)
+            raise
 
     def attend(self, connection: psycopg.Connection) -> None:
         """Stop the jobs that the workers do not have any more, and close those that no thread works on.

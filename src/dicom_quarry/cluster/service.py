@@ -64,7 +64,7 @@ class WorkerService:
     def run(self, on_ready: Callable[[], object]) -> None:
         """Work until it is stopped; ``on_ready`` is called when it has entered the list of workers.
 
-        Raises InputError, StartError and LedgerError.
+        Raises InputError, StartError and LedgerError; ReceiverEnded once it receives nothing any more.
         """
         with self._cluster.connected() as connection:
             if not is_prepared(connection):
@@ -150,6 +150,8 @@ class WorkerService:
         on_ready()
         loop.run()
         self._runs.close(cancel=False)
+        if loop.problem is not None:
+            raise loop.problem
         if loop.is_superseded:
             raise StartError(
                 "a newer version of Quarry has upgraded the database: start the worker of that version"

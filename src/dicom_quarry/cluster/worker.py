@@ -13,7 +13,7 @@ import psycopg
 
 from dicom_quarry.cluster.engine import COMMAND_TASK, FILES_TASK, ROWS_TASK, STUDY_TASK, Engine
 from dicom_quarry.cluster.window import top_up
-from dicom_quarry.errors import LedgerError
+from dicom_quarry.errors import LedgerError, ReceiverEnded
 from dicom_quarry.jobs.cluster.versions import Versions, read_versions
 from dicom_quarry.jobs.cluster.workers import Registration, WorkerRow, forget_vanished, list_workers
 from dicom_quarry.system.service_loop import start_thread
@@ -38,6 +38,9 @@ class WorkerJobs(Protocol):
 
     def describe_archives(self) -> Mapping[str, Any]:
         """Return what this worker knows of each archive, for the list of workers."""
+
+    def require_receiver(self) -> None:
+        """Raise ReceiverEnded if this worker receives nothing any more, and cancel its transfers."""
 
     def attend(self, connection: psycopg.Connection) -> None:
         """End the work on jobs that the workers do not have any more."""
@@ -88,6 +91,8 @@ class WorkerLoop:
         self._workers: list[WorkerRow] = []
         #: True once a newer version of Quarry has upgraded the database.
         self.is_superseded = False
+        #: Why this worker has ended by itself, None if it was stopped.
+        self.problem: ReceiverEnded | None = None
         self._wake = threading.Event()
         work = {
             ROWS_TASK: lambda job, _: self._do(lambda: jobs.query_rows(job)),
@@ -156,6 +161,7 @@ class WorkerLoop:
     def _work(self, connection: psycopg.Connection) -> None:
         """Give a sign of life, fill the window up, and take tokens."""
         self._jobs.go_on()
+        self._check_receiver()
         is_stopping = self._stopping.is_set()
         queues = {} if is_stopping else self._jobs.open_queues()
         state = "ending what it has begun" if is_stopping else self._jobs.describe_wait()
@@ -165,6 +171,16 @@ class WorkerLoop:
         if not (self._has_begun or is_stopping):
             self._has_begun = True
             self._engine.start()
+
+    def _check_receiver(self) -> None:
+        """End a worker whose moves would bring nothing: its studies are for the others."""
+        try:
+            if not self._stopping.is_set():
+                self._jobs.require_receiver()
+        except ReceiverEnded as error:
+            _log.error("%s: this worker ends", error)
+            self.problem = error
+            self._stopping.set()
 
     def _beat(
         self, connection: psycopg.Connection, queues: Mapping[str, int], state: str, *, idle: bool = False

@@ -14,6 +14,7 @@ from dicom_quarry.archive.base import RetrieveRequest, Verdict
 from dicom_quarry.errors import (
     ArchiveError,
     ConnectionLost,
+    OperatorActionRequired,
     QueryFailed,
     Rejected,
     redact,
@@ -260,18 +261,24 @@ class StudyTask:
         self._transition(TaskEvent.LATE_STORES_SETTLED)
         if result.newly_stored:
             self._listing_count = 1
-        if result.attempts:
-            before = self._rounds[-1] if self._rounds else None
-            continues = before is not None and not before.newly_stored
-            self._context.ledger.record_round(
-                self.task.task_id, result.attempts, self.task.claim, continues=continues
-            )
+        # A round that follows a fruitless one counts as one try with it.
+        continues = bool(self._rounds) and not self._rounds[-1].newly_stored
+        try:
+            if not result.interrupted_by:
+                self._take_into_account(result, inbound)
+        except OperatorActionRequired:
+            continues = True  # no try of the study, which is not to blame
+            raise
+        finally:
+            if result.attempts:
+                self._context.ledger.record_round(
+                    self.task.task_id, result.attempts, self.task.claim, continues=continues
+                )
         if result.interrupted_by:
             self._postpone(0.0, f"stopped because {result.interrupted_by}")
-            return
-        self._record_round(result, inbound)
 
-    def _record_round(self, result: RoundResult, inbound: InboundStudy) -> None:
+    def _take_into_account(self, result: RoundResult, inbound: InboundStudy) -> None:
+        """Add a round to those before; raise OperatorActionRequired if the archive sends nothing any more."""
         self._rounds.append(result.round)
         last = result.results[-1]
         if result.level is Level.STUDY:
