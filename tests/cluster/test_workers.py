@@ -125,3 +125,40 @@ def test_the_status_of_the_database_names_workers_jobs_and_what_is_in_work(site:
     worker.terminate()
     assert worker.wait() == 0, worker.output
     assert not file.exists(), "a worker that has ended has no numbers"
+
+
+def test_a_job_without_a_folder_gets_one_below_the_root_and_keeps_it(site: Site) -> None:
+    worker = site.start_worker("W1")
+    words = [one for one in site.extract("trial", STUDIES[:1]) if one not in ("--to", site.root / "trial")]
+    done = quarry(*words)
+    assert done.code == 0, done.out + done.err
+    assert len(site.files("trial")) == len(list(STUDIES[0].instances()))
+    assert quarry("extract", "--job", "trial", *words[1:4]).code == 0
+    worker.terminate()
+    assert worker.wait() == 0
+    assert quarry(*words).code == 0, "the folder is in the list of jobs"
+    other = [one if one != "trial" else "other" for one in words]
+    refused = quarry(*other)
+    assert refused.code == 2 and "which output folder?" in refused.err, refused.out + refused.err
+
+
+def test_with_workers_of_several_roots_the_folder_is_to_be_named(site: Site) -> None:
+    site.start_worker("W1")
+    (site.work / "second").mkdir()
+    site.start_worker("W2", "--root", site.work / "second")
+    words = [one for one in site.extract("trial", STUDIES[:1]) if one not in ("--to", site.root / "trial")]
+    refused = quarry(*words)
+    assert refused.code == 2, refused.out + refused.err
+    assert f"below a root of the workers: {site.root}, {site.work / 'second'}" in refused.err
+
+
+def test_a_job_whose_folder_no_worker_has_is_done_by_its_command(site: Site) -> None:
+    site.start_worker("W1")
+    port = free_port()
+    site.archive.destinations["DESK"] = ("127.0.0.1", port)
+    words = site.extract("trial", STUDIES[:2], "--as", f"DESK@127.0.0.1:{port}")
+    words[words.index("--to") + 1] = site.work / "elsewhere"
+    done = quarry(*words)
+    assert done.code == 0, done.out + done.err
+    assert f"elsewhere below its root ({site.root}): this command does the work itself" in done.out
+    assert (site.work / "elsewhere" / "report.csv").exists()

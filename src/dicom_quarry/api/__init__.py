@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.downloads import existing_reports as existing_reports
     from dicom_quarry.api.downloads import open_report as open_report
     from dicom_quarry.api.extraction import extract as extract
+    from dicom_quarry.api.extraction import load_extract_settings as load_extract_settings
     from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
     from dicom_quarry.api.extraction import with_file_check as with_file_check
@@ -176,6 +177,7 @@ EXPORTS = {
     "api.downloads": ("ReportFile", "existing_reports", "open_report"),
     "api.extraction": (
         "extract",
+        "load_extract_settings",
         "make_runner",
         "notify_on_end",
         "with_file_check",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Unpack
 
 from dicom_quarry.api.boundary import clear_errors, name_options
@@ -49,6 +50,21 @@ def make_runner(
     )
 
 
+def load_extract_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:
+    """Load the settings of a job.
+
+    One with a name needs no folder: it has its own, or gets one of its name below the root of the workers.
+    Raises ConfigError, InputError and LedgerError.
+    """
+    name, folder = flags.get("job"), None
+    if name and flags.get("to") is None:
+        # Imported here: a job in a folder needs no database.
+        from dicom_quarry.jobs.cluster.opening import choose_folder
+
+        folder = choose_folder(str(name), path)
+    return load_settings(path, flags, None if folder is None else {"to": folder})
+
+
 @clear_errors
 def extract(
     cohort: Cohort,
@@ -78,7 +94,7 @@ def extract(
     path = None if config is None else make_path(config, "config")
     flags = make_flags("extract", options, ExtractOptions, archive=archive, to=to, receiver=receiver)
     with as_table(cohort) as table:
-        settings = load_settings(path, flags)
+        settings = load_extract_settings(path, flags)
 
         def work(runner: Runner) -> JobResult:
             return runner.extract(

@@ -128,7 +128,7 @@ class WorkerService:
             self.name,
             equipment.identity,
             str(self._settings.local),
-            str(equipment.root),
+            str(equipment.root.resolve()),
             self._settings.cluster.vanished_after,
             worker_revision(),
         )

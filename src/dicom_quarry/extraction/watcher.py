@@ -47,6 +47,11 @@ def _hand_over(context: JobContext, details: str) -> float:
 def have_work(queries: QueryContext, folder: JobPlace, ledger: Ledger, counts: Counts) -> bool:
     """Return True if there are workers with something to do: rows, studies, or commands for complete ones."""
     if not folder.has_workers():
+        if roots := folder.list_roots():
+            queries.status_board.report(
+                f"no worker has {folder.out} below its root ({', '.join(roots)}): this command does the "
+                "work itself"
+            )
         return False
     name = queries.settings.command_name
     waiting = OnCompleteQueue(ledger.database).start_run(enabled=True) if name else 0

@@ -145,6 +145,10 @@ class JobPlace(JobFolder, ABC):
     def take_back(self, details: str) -> None:
         """Take the job from the workers, who finish what they have begun; ``details`` are recorded."""
 
+    def list_roots(self) -> list[str]:
+        """Return the folders below which workers that give signs of life may write."""
+        return []
+
     def is_with_workers(self) -> bool:
         """Return True while the workers have the job, or finish studies of it."""
         return False

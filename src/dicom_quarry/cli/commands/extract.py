@@ -172,7 +172,7 @@ def _load_job(
     if niffler is None:
         if cohort is None:
             raise InputError("Which table? Give a file with a header such as EMPI,Accession, or - for stdin")
-        return api.load_settings(config_file, flags), cohort
+        return api.load_extract_settings(config_file, flags), cohort
     if config_file is not None:
         raise InputError("--niffler and --config both contain settings: give one of them")
     job = api.load_niffler_job(niffler, cohort, flags)

@@ -13,6 +13,7 @@ from dicom_quarry.jobs.cluster.actions import list_actions
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow
 from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.cluster.pointer import Pointer, check_job_name, read_pointer, write_pointer
+from dicom_quarry.jobs.cluster.workers import list_roots
 from dicom_quarry.jobs.folder import JOB_FILE, JobFolder, require_own_state
 from dicom_quarry.jobs.local_place import has_record, reject_unreadable_name
 from dicom_quarry.jobs.registry import list_registered
@@ -23,9 +24,8 @@ from dicom_quarry.system.permissions import make_private_folder
 _WHICH_DATABASE = 'write [cluster] ledger = "postgresql://USER@HOST/DATABASE" to quarry.toml'
 
 
-def configured_cluster() -> Cluster | None:
-    """Return the database of jobs of ./quarry.toml, None if it names none; raise ConfigError."""
-    path = Path(FILE_NAME)
+def configured_cluster(path: Path = Path(FILE_NAME)) -> Cluster | None:
+    """Return the database of jobs of a settings file, None if it names none; raise ConfigError."""
     table = read_toml(path).get("cluster", {}) if path.is_file() else {}
     settings = validate_table(ClusterSettings, table, path, "cluster")
     return Cluster.of(settings) if settings.ledger else None
@@ -40,6 +40,27 @@ def open_named(name: str) -> ClusterPlace:
             f"which database has job:{name}? To name it, {_WHICH_DATABASE} in the current folder"
         )
     return _open(cluster, name, None)
+
+
+def choose_folder(name: str, config: Path | None) -> Path | None:
+    """Return the folder of the job with a name, or for a new one a folder below the root of the workers.
+
+    None without a database, or without workers that give signs of life. Raises ConfigError if the workers
+    have several roots, InputError and LedgerError.
+    """
+    check_job_name(name)
+    cluster = configured_cluster(config or Path(FILE_NAME))
+    if cluster is None:
+        return None
+    if (job := cluster.find(name)) is not None:
+        return job.folder
+    with cluster.connected() as connection:
+        roots = list_roots(connection)
+    if len(roots) > 1:
+        raise ConfigError(
+            f"which output folder? Give one with --to, below a root of the workers: {', '.join(roots)}"
+        )
+    return Path(roots[0], name) if roots else None
 
 
 def open_by_folder(out: Path) -> ClusterPlace:

@@ -45,6 +45,7 @@ from dicom_quarry.jobs.cluster.workers import (
     FILES_QUEUE,
     describe_missing_worker,
     find_refusals,
+    list_roots,
     list_workers,
 )
 from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace, OnFull, do_nothing
@@ -138,10 +139,16 @@ class ClusterPlace(JobPlace):
         return lambda identity: identity not in living
 
     def has_workers(self, command: str = "") -> bool:
-        """Return True if a worker of the database gives signs of life, and takes studies for a command."""
+        """Return True if a worker of the database gives signs of life, and has the folder below its root."""
         with self.cluster.connected() as connection:
-            living = [one for one in list_workers(connection) if not one.has_vanished]
+            workers = list_workers(connection)
+        living = [one for one in workers if not one.has_vanished and self.job.folder.is_relative_to(one.root)]
         return any(not command or f"{COMMAND_PREFIX}{command}" in one.queues for one in living)
+
+    def list_roots(self) -> list[str]:
+        """Look at the list of workers."""
+        with self.cluster.connected() as connection:
+            return list_roots(connection)
 
     def describe_missing_worker(self) -> str:
         """Look at the list of workers."""

@@ -184,6 +184,11 @@ def find_refusals(workers: Sequence[WorkerRow], since: float, label: str) -> dic
     }
 
 
+def list_roots(connection: Any) -> list[str]:
+    """Return the roots of the workers that give signs of life."""
+    return sorted({one.root for one in list_workers(connection) if not one.has_vanished})
+
+
 def forget_vanished(connection: Any, seconds: float = 86400.0) -> None:
     """Remove the workers that vanished long ago."""
     connection.execute(
