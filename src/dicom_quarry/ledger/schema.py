@@ -32,7 +32,7 @@ _Text = Text().with_variant(Text(collation="C"), "postgresql")
 
 _IS_WAITING = "state = 'waiting'"
 
-#: A condition that is always true. PostgreSQL takes an index with it only for a statement that has it: without
+#: A condition that is always true. PostgreSQL takes an index with it for a statement that has it: without
 #: statistics, as of a new job, it would take that of all archives for one of them as well. With a sum, as
 #: SQLite would read the tasks by their ids for a condition of these.
 OF_ANY_ARCHIVE = "id + 0 > 0"
