@@ -48,18 +48,29 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES, ids=lambda name: name)
-def connection(request: pytest.FixtureRequest, url: str) -> Iterator[psycopg.Connection]:
-    """A connection to the record of a job with many studies and rows."""
-    values = {"state": "'waiting'", "later": "NULL", "archive": "'main'", **CASES[request.param]}
+@pytest.fixture
+def empty(url: str) -> Iterator[psycopg.Connection]:
+    """A connection to the record of a new job."""
     location = Cluster(url).location(1)
     with closing(Ledger(location)):
         pass
     options = f"-c search_path={location.schema}"
     with psycopg.connect(url, autocommit=True, options=options) as connection:
-        for statement in (_ROWS, _STUDIES.format(**values), _WANTED, "ANALYZE"):
-            connection.execute(statement, {"many": MANY} if "many" in statement else None)
         yield connection
+
+
+def fill(connection: psycopg.Connection, case: str) -> None:
+    values = {"state": "'waiting'", "later": "NULL", "archive": "'main'", **CASES[case]}
+    for statement in (_ROWS, _STUDIES.format(**values), _WANTED):
+        connection.execute(statement, {"many": MANY})
+
+
+@pytest.fixture(params=CASES, ids=lambda name: name)
+def connection(request: pytest.FixtureRequest, empty: psycopg.Connection) -> psycopg.Connection:
+    """A connection to the record of a job with many studies and rows."""
+    fill(empty, request.param)
+    empty.execute("ANALYZE")
+    return empty
 
 
 def rows_read(connection: psycopg.Connection, sql: str, values: dict[str, Any]) -> int:
@@ -91,3 +102,15 @@ def test_each_statement_of_a_dispatch_reads_a_few_rows(connection: psycopg.Conne
     for text in (window._STUDIES, window._ROWS, window._END):
         values = {"limit": 20, "archive": "main", "number": 1}
         assert rows_read(connection, window._of_job(text, 1), values) <= FEW, text
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if "another archive" in name])
+def test_an_archive_is_found_by_its_own_index_before_the_server_has_statistics(
+    empty: psycopg.Connection, case: str
+) -> None:
+    empty.execute("ALTER TABLE tasks SET (autovacuum_enabled = off)")
+    fill(empty, case)
+    values = {"worker": "W1", "number": 1, "claimed_at": 1.0, "now": 1.8e9, "limit": 1, "archive": "main"}
+    sql, fixed = CLAIM_TASKS_OF_ARCHIVE.for_stream(empty)
+    assert rows_read(empty, sql, {**fixed, **values}) <= FEW
+    assert rows_read(empty, window._of_job(window._STUDIES, 1), values) <= FEW

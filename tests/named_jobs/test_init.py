@@ -30,7 +30,9 @@ def test_a_second_call_changes_nothing(work: Path, empty_database: str) -> None:
     assert (first.code, first.err) == (0, "")
     assert "The list of jobs was made" in first.out and f'ledger = "{empty_database}"' in first.out
     Cluster(empty_database).add("trial", work)
-    second = quarry("cluster", "init", empty_database)
+    (work / "password").touch(0o600)
+    second = quarry("cluster", "init", empty_database, "--password-file", "password")
+    assert f'password-file = "{work / "password"}"' in second.out
     assert second.code == 0 and "is there already: nothing was changed" in second.out
     assert jobs_of(empty_database) == [(1, "trial")]
 

@@ -74,7 +74,8 @@ WHERE number = %(number)s
         SELECT row FROM {job}.requests WHERE state = 'waiting' AND same_as IS NULL ORDER BY row LIMIT 1
     ) IS NULL
     AND (
-        SELECT id FROM {job}.tasks WHERE state = 'waiting' AND {is_requested} ORDER BY not_before, id LIMIT 1
+        SELECT id FROM {job}.tasks WHERE state = 'waiting' AND {is_requested}
+        ORDER BY archive, not_before, id LIMIT 1
     ) IS NULL
     AND NOT EXISTS (SELECT FROM {job}.claims)
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Select,
     and_,
     bindparam,
@@ -19,7 +18,7 @@ from sqlalchemy import (
 from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.dialects import InsertNew
 from dicom_quarry.ledger.schema import claims, requests, tasks
-from dicom_quarry.ledger.statements import TASK_COLUMNS, due_tasks, fresh_tasks, waiting_requests
+from dicom_quarry.ledger.statements import TASK_COLUMNS, startable_tasks, waiting_requests
 
 _claim = [bindparam(name, type_=claims.c[name].type) for name in ("worker", "number", "claimed_at")]
 
@@ -35,20 +34,16 @@ def claim_all(kind: str, source: Select[Any], item: str) -> CompiledStatement:
     return CompiledStatement(InsertNew(claims, source=chosen))
 
 
-def _claim_tasks(*conditions: ColumnElement[bool]) -> CompiledStatement:
+def _claim_tasks(due: Select[Any], fresh: Select[Any]) -> CompiledStatement:
     """Return the statement that claims tasks: first postponed ones that are due, then the others."""
-
-    def locked(query: Select[Any]) -> Select[Any]:
-        query = query.where(*conditions).with_for_update(skip_locked=True, of=tasks)
-        return select(query.subquery())
-
-    startable = union_all(locked(due_tasks), locked(fresh_tasks)).limit(bindparam("limit"))
+    locked = [select(one.with_for_update(skip_locked=True, of=tasks).subquery()) for one in (due, fresh)]
+    startable = union_all(*locked).limit(bindparam("limit"))
     return claim_all("task", select(startable.subquery()), "id")
 
 
-CLAIM_TASKS = _claim_tasks()
-#: Each of the two statements is a range of its own index.
-CLAIM_TASKS_OF_ARCHIVE = _claim_tasks(tasks.c.archive == bindparam("archive", type_=tasks.c.archive.type))
+_of_archive = tasks.c.archive == bindparam("archive", type_=tasks.c.archive.type)
+CLAIM_TASKS = _claim_tasks(*startable_tasks())
+CLAIM_TASKS_OF_ARCHIVE = _claim_tasks(*startable_tasks(_of_archive))
 CLAIM_REQUESTS = claim_all("row", waiting_requests.with_for_update(skip_locked=True, of=requests), "row")
 #: Claims a task that was made in the same transaction.
 CLAIM_TASK = CompiledStatement(

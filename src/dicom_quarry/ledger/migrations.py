@@ -51,12 +51,12 @@ def _add_indexes_of_waiting_tasks(connection: Connection) -> None:
     """Replace the index of all tasks by two of those that wait: for all archives, and for one."""
     tasks = Table("tasks", MetaData(), autoload_with=connection)
     next(index for index in tasks.indexes if index.name == "tasks_by_state").drop(connection)
-    in_order, is_waiting = (tasks.c.not_before, tasks.c.id), text("state = 'waiting'")
-    for name, columns in (
-        ("tasks_waiting", in_order),
-        ("tasks_waiting_for_archive", (tasks.c.archive, *in_order)),
+    in_order = tasks.c.not_before, tasks.c.id
+    for name, columns, where in (
+        ("tasks_waiting", in_order, text("state = 'waiting' AND id + 0 > 0")),
+        ("tasks_waiting_for_archive", (tasks.c.archive, *in_order), text("state = 'waiting'")),
     ):
-        Index(name, *columns, sqlite_where=is_waiting, postgresql_where=is_waiting).create(connection)
+        Index(name, *columns, sqlite_where=where, postgresql_where=where).create(connection)
 
 
 #: The function at index n upgrades a ledger of version n + 1 to version n + 2.

@@ -32,6 +32,11 @@ _Text = Text().with_variant(Text(collation="C"), "postgresql")
 
 _IS_WAITING = "state = 'waiting'"
 
+#: A condition that is always true. PostgreSQL takes an index with it for a statement that has it: without
+#: statistics, as of a new job, it would take that of all archives for one of them as well. With a sum, as
+#: SQLite would read the tasks by their ids for a condition of these.
+OF_ANY_ARCHIVE = "id + 0 > 0"
+
 #: Facts about the job by name: its settings, its columns, and what it has learned since.
 job = Table(
     "job",
@@ -92,7 +97,7 @@ tasks = Table(
     UniqueConstraint("study_uid", "archive", "selection"),
     # In the order in which tasks are started: those without a time by id, then the postponed ones by time.
     # One process takes them from all archives in turn, workers from one, whatever waits for the others.
-    Index("tasks_waiting", "not_before", "id", sqlite_where=text(_IS_WAITING)),
+    Index("tasks_waiting", "not_before", "id", sqlite_where=text(f"{_IS_WAITING} AND {OF_ANY_ARCHIVE}")),
     Index("tasks_waiting_for_archive", "archive", "not_before", "id", sqlite_where=text(_IS_WAITING)),
 )
 

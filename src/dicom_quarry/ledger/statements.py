@@ -26,6 +26,7 @@ from sqlalchemy import (
 from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.dialects import InsertNew
 from dicom_quarry.ledger.schema import (
+    OF_ANY_ARCHIVE,
     attempts,
     claims,
     folders,
@@ -105,24 +106,33 @@ LINK_TASK = CompiledStatement(InsertNew(request_tasks), "row", "task_id")
 _first_row = select(request_tasks.c.row).where(request_tasks.c.task_id == tasks.c.id).limit(1)
 _is_requested = _first_row.scalar_subquery().is_not(None)
 
+_of_any_archive: ColumnElement[bool] = literal_column(f"tasks.{OF_ANY_ARCHIVE}")
 
-def _wanted(query: Select[Any]) -> Select[Any]:
+
+def _wanted(query: Select[Any], archive: ColumnElement[bool] = _of_any_archive) -> Select[Any]:
     """Limit a query to waiting tasks that a row requests, and no worker has. Nearly all are such tasks.
 
     They are found in the order of an index: PostgreSQL takes it for the order of all of its columns alone.
     """
     # Not a parameter: with one, neither database takes an index of waiting tasks alone.
     is_waiting = tasks.c.state == literal_column(f"'{TaskState.WAITING}'")
-    found = query.where(is_waiting, _is_requested, _unclaimed("task", tasks.c.id))
+    found = query.where(is_waiting, archive, _is_requested, _unclaimed("task", tasks.c.id))
     return found.order_by(tasks.c.not_before, tasks.c.id)
 
 
-# Two queries, each a range of the index: one query would sort all waiting tasks.
-due_tasks = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before <= bindparam("now")).limit(_limit)
-fresh_tasks = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before.is_(None)).limit(_limit)
+def startable_tasks(archive: ColumnElement[bool] = _of_any_archive) -> tuple[Select[Any], Select[Any]]:
+    """Return the queries for postponed tasks that are due, and for the others, which can be started, too.
+
+    Each is a range of an index: one query would sort all waiting tasks.
+    """
+    tasks_in_order = _wanted(select(*TASK_COLUMNS), archive)
+    due = tasks_in_order.where(tasks.c.not_before <= bindparam("now"))
+    return due.limit(_limit), tasks_in_order.where(tasks.c.not_before.is_(None)).limit(_limit)
+
+
 #: Tasks that can be started now: first postponed ones that are due, then the others.
 WAITING_TASKS = CompiledStatement(
-    union_all(select(due_tasks.subquery()), select(fresh_tasks.subquery())).limit(_limit)
+    union_all(*(select(one.subquery()) for one in startable_tasks())).limit(_limit)
 )
 
 #: The archives of waiting tasks.

@@ -188,6 +188,6 @@ CREATE INDEX request_tasks_by_task ON request_tasks (task_id, "row");
 CREATE INDEX attempts_by_task ON attempts (task_id);
 CREATE INDEX on_complete_items_by_state ON on_complete_items (state, not_before, task_id);
 CREATE INDEX requests_by_identity ON requests (identity);
-CREATE INDEX tasks_waiting ON tasks (not_before, id) WHERE state = 'waiting';
+CREATE INDEX tasks_waiting ON tasks (not_before, id) WHERE state = 'waiting' AND id + 0 > 0;
 CREATE INDEX tasks_waiting_for_archive ON tasks (archive, not_before, id) WHERE state = 'waiting';
 COMMIT;
