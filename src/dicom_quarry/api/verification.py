@@ -7,8 +7,6 @@ from pathlib import Path
 
 from dicom_quarry.api.result import report_access
 from dicom_quarry.errors import InputError
-from dicom_quarry.jobs.cluster.file_check import FileCheck
-from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.open_place import find_folder, open_existing
 from dicom_quarry.jobs.opened_job import open_job
@@ -19,7 +17,6 @@ from dicom_quarry.reporting.csv_reports import write_damaged
 from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.reporting.progress_text import format_left
 from dicom_quarry.system.permissions import PRIVATE
-from dicom_quarry.verification.by_workers import WorkersVerification
 from dicom_quarry.verification.damage_record import read_job_damage, record_result
 from dicom_quarry.verification.manifest import MANIFEST_NAME
 from dicom_quarry.verification.proof_check import ProofCheck
@@ -43,6 +40,9 @@ def open_verification(out: Path, options: VerifyOptions) -> OpenVerification:
     if manifest is None and options.threads is None:
         check = folder.open_file_check(restart=options.restart)
         if check is not None:
+            # Imported here: a job in a folder has no workers.
+            from dicom_quarry.verification.by_workers import WorkersVerification
+
             return WorkersVerification(folder, check, options)
     if manifest is None:
         folder.require_folder()
@@ -121,20 +121,6 @@ def record_verification(verification: OpenVerification, verified: VerifySummary,
     codes = {one.code for one in verification.damaged_views()} if verified.damaged else set()
     is_sample = verification.sample is not None
     record_result(verification.folder, verified.damaged, codes, is_quick=is_quick, is_sample=is_sample)
-
-
-def report_comparison(place: ClusterPlace, check: FileCheck) -> None:
-    """Write and record what workers have found, also where no command shows it."""
-    state = check.read()
-    if state is None:
-        return  # the job was removed
-    parameters = state.parameters
-    options = VerifyOptions(parameters["quick"], parameters["sample_share"], parameters.get("seed"))
-    with WorkersVerification(place, check, options) as verification:
-        verified = verification.run(lambda _: None, lambda _: None)
-        if verified is not None:
-            write_damaged_list(verification, verified, is_full=options.is_full)
-            record_verification(verification, verified, is_quick=options.quick)
 
 
 def recheck_lost_files(folder: JobPlace) -> None:

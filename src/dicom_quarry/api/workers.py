@@ -48,7 +48,7 @@ def make_worker(
         if not has_hard_links(root):
             raise ConfigError(f"--root: {describe_missing_links(root)}")
     # Imported here: it needs the extra [cluster].
-    from dicom_quarry.api.verification import report_comparison
+    from dicom_quarry.api.worker_comparison import report_comparison
     from dicom_quarry.cluster.service import WorkerService
     from dicom_quarry.verification.worker_part import compare_next_part
 

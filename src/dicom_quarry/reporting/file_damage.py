@@ -5,10 +5,13 @@ from __future__ import annotations
 import shlex
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dicom_quarry.jobs.cluster.file_check import FileCheckState
 from dicom_quarry.ledger.file_state import FileDamage
 from dicom_quarry.plurals import format_count
+
+if TYPE_CHECKING:
+    from dicom_quarry.jobs.cluster.file_check import FileCheckState
 
 
 def describe_damage(damage: FileDamage | None, out: Path) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from dicom_quarry.jobs.cluster.file_check import FileCheckState
 from dicom_quarry.ledger.activity import ArchiveLoad
 from dicom_quarry.reporting.formatting import format_timestamp
 from dicom_quarry.reporting.job_view import JobView
+
+if TYPE_CHECKING:
+    from dicom_quarry.jobs.cluster.file_check import FileCheckState
 
 
 def job_dict(view: JobView) -> dict[str, object]:
