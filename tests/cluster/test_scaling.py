@@ -15,6 +15,7 @@ from dicom_quarry.ledger.claim_statements import CLAIM_REQUESTS, CLAIM_TASKS, CL
 from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.statements import NEXT_DUE, WAITING_REQUESTS
+from tests.ledger.helpers import begin, request
 
 MANY, FEW = 5000, 200
 
@@ -114,3 +115,11 @@ def test_an_archive_is_found_by_its_own_index_before_the_server_has_statistics(
     sql, fixed = CLAIM_TASKS_OF_ARCHIVE.for_stream(empty)
     assert rows_read(empty, sql, {**fixed, **values}) <= FEW
     assert rows_read(empty, window._of_job(window._STUDIES, 1), values) <= FEW
+
+
+def test_the_rows_of_a_new_table_have_statistics(empty: psycopg.Connection, url: str) -> None:
+    rows = [request(number, f"A{number}") for number in range(1, MANY + 1)]
+    with closing(Ledger(Cluster(url).location(1))) as ledger:
+        begin(ledger, rows)
+    sql, fixed = WAITING_REQUESTS.for_stream(empty)
+    assert rows_read(empty, sql, {**fixed, "limit": 50}) <= FEW

@@ -99,6 +99,8 @@ def _copy(connection: Connection, rows: Iterator[dict[str, object]]) -> None:
     with driver_connection(connection).cursor().copy(statement) as copy:
         for row in chain([first], rows):
             copy.write_row([row[name] for name in names])
+    # Without statistics the server would read all of them for the next few.
+    driver_connection(connection).execute("ANALYZE requests")
 
 
 def replace_rows(connection: Connection, rows: Iterable[Request]) -> CohortChange:
