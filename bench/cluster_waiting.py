@@ -112,6 +112,7 @@ def _work(ledger: Ledger, timed: Callable[[str, Callable[[], object]], None]) ->
 CASES: dict[str, dict[str, int]] = {
     "1,000 studies wait": {"waiting": 1_000},
     "100,000 studies wait": {"waiting": 100_000},
+    "1,000,000 studies wait": {"waiting": 1_000_000},
     "1,000 wait, 100,000 have ended": {"concluded": 100_000, "waiting": 1_000},
     "1,000 wait, 100,000 for later": {"later": 100_000, "waiting": 1_000},
     "1,000 wait, 100,000 of another archive": {"elsewhere": 100_000, "waiting": 1_000},
