@@ -9,7 +9,7 @@ import psycopg
 
 from dicom_quarry.version import __version__
 from tests.cluster.site import STUDIES, Site
-from tests.e2e.command import Running, quarry
+from tests.e2e.command import Running, quarry, until
 from tests.peers.process import free_port, wait_for
 from tests.reporting.test_metrics import parse
 from tests.scripted.faults import Reject
@@ -55,6 +55,20 @@ def test_letting_go_leaves_the_job_to_the_workers_and_a_stop_ends_it(site: Site)
     site.archive.hold = False
     assert site.run("trial", STUDIES).code == 0
     assert site.outcomes("trial") == ["complete"] * len(STUDIES)
+
+
+def test_a_stop_that_takes_too_long_can_be_made_a_cancel(site: Site) -> None:
+    site.start_worker("W1")
+    site.archive.hold = True
+    with site.start("trial", STUDIES) as watching:
+        wait_for(lambda: site.archive.now == 1, "a move", 60)
+        with Running(site.work / "stop.txt", "stop", "job:trial") as stopping:
+            until(stopping, "the request", lambda: "finishing the studies" in stopping.output)
+            assert watching.wait() == 4, watching.output
+            assert site.archive.now == 1, "a stop alone cancels nothing"
+            assert quarry("stop", "job:trial", "--now").code == 0
+            assert stopping.wait() == 0, stopping.output
+    assert site.archive.now == 0, "the archive was told to cancel"
 
 
 def test_a_second_worker_of_the_same_title_is_refused_and_so_is_one_without_a_database(site: Site) -> None:

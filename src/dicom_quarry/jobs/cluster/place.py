@@ -123,9 +123,9 @@ class ClusterPlace(JobPlace):
                 " AND stop_request <> 'cancel'",
                 ("cancel" if cancel else "finish", self.job.number),
             )
+            # A job that was stopped before may still have studies in transfer: these are cancelled, too.
             connection.execute(
-                "UPDATE quarry.jobs SET with_workers = false, cancelled = %s"
-                " WHERE number = %s AND with_workers",
+                "UPDATE quarry.jobs SET with_workers = false, cancelled = cancelled OR %s WHERE number = %s",
                 (cancel, self.job.number),
             )
             connection.execute(
