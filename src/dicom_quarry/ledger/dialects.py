@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ClauseElement, Column, Integer, Select, Table, Text
+from sqlalchemy import ClauseElement, Column, Executable, Integer, Select, Table, Text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -39,6 +40,22 @@ class InsertNew:
             statement = statement.from_select(names, self.source)
         statement = statement.on_conflict_do_nothing()
         return statement.inline() if self.key is None else statement.returning(self.key)
+
+
+def upsert(table: Table, rows: Sequence[Mapping[str, object]], dialect: Dialect) -> Executable:
+    """Return the INSERT of rows that replace those with the same keys.
+
+    With a DELETE before it, two processes could not write a new row at once: each finds none to delete.
+    """
+    make: Callable[[Table], Any] = sqlite.insert
+    if dialect.name != "sqlite":
+        from sqlalchemy.dialects import postgresql  # only where there is a server
+
+        make = postgresql.insert
+    statement = make(table).values(rows)
+    values = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    found: Executable = statement.on_conflict_do_update(index_elements=table.primary_key.columns, set_=values)
+    return found
 
 
 class join_distinct(FunctionElement[str]):

@@ -9,13 +9,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, exists, select, update
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import statements as put
 from dicom_quarry.ledger.claims import Claims
 from dicom_quarry.ledger.compiled_statement import CompiledStatement, new_id
 from dicom_quarry.ledger.database import Database, Work, do_nothing
+from dicom_quarry.ledger.dialects import upsert
 from dicom_quarry.ledger.instances import (
     InstanceRow,
     UidNumbers,
@@ -372,8 +373,8 @@ def _update_rows_with_keys(
 
 def write_metadata(connection: Connection, values: Mapping[str, str]) -> None:
     """Store facts about the job within a larger transaction."""
-    connection.execute(delete(job).where(job.c.name.in_(values)))
-    connection.execute(insert(job), [{"name": name, "value": value} for name, value in values.items()])
+    rows = [{"name": name, "value": values[name]} for name in sorted(values)]  # in one order, for their locks
+    connection.execute(upsert(job, rows, connection.dialect))
 
 
 def _add_round(
