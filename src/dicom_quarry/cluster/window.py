@@ -66,7 +66,7 @@ FROM {ENGINE_TABLE} WHERE status IN ('todo', 'doing') GROUP BY 1, 2
 # Not EXISTS: of that the server makes a join, which reads all of the table.
 _IS_REQUESTED = "(SELECT task_id FROM {job}.request_tasks WHERE task_id = tasks.id LIMIT 1) IS NOT NULL"
 
-# A job has ended when nothing waits, also not for a time, and nothing is in work.
+# A job has ended when nothing waits, also not for a time, and nothing is in work but its files.
 _END = """
 UPDATE quarry.jobs SET with_workers = false
 WHERE number = %(number)s
@@ -77,7 +77,7 @@ WHERE number = %(number)s
         SELECT id FROM {job}.tasks WHERE state = 'waiting' AND {is_requested}
         ORDER BY archive, not_before, id LIMIT 1
     ) IS NULL
-    AND NOT EXISTS (SELECT FROM {job}.claims)
+    AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind <> 'files')
 """
 # A worker may have been killed before it had queued a study that was complete.
 _ENQUEUE = """
@@ -106,11 +106,12 @@ DELETE FROM {ENGINE_TABLE} WHERE status = 'todo' AND (args->>'job')::bigint <> A
     CASE WHEN queue_name = '{FILES_QUEUE}' THEN %(verified)s::bigint[] ELSE %(fetched)s::bigint[] END
 )
 """
-# In one statement: a worker that is not in the list yet has no claim that it could see.
+# In one statement: a worker that is not in the list yet has no claim that it could see. Rows and studies of a
+# job whose files alone the workers have may be those of a process, which is in no list.
 _FREE_CLAIMS = f"""
 DELETE FROM {{job}}.claims WHERE worker NOT IN (
     SELECT identity FROM quarry.workers WHERE {SILENCE} < vanished_after
-)
+) AND (kind = 'files' OR %(is_fetched)s)
 """
 
 # Each in the order of an index, or the server may read the table instead. Studies are two ranges of that of
@@ -201,7 +202,7 @@ def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow], *, free
         jobs = [_Job(*row) for row in connection.execute(_JOBS)]
         for job in jobs:
             if frees_claims:
-                connection.execute(_of_job(_FREE_CLAIMS, job.number))
+                connection.execute(_of_job(_FREE_CLAIMS, job.number), {"is_fetched": job.is_fetched})
             if job.is_fetched:
                 _end_if_done(connection, job.number, has_command=bool(job.command))
         fetched = [job.number for job in jobs if job.is_fetched]
