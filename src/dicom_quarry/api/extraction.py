@@ -61,7 +61,7 @@ def load_extract_settings(path: Path | None, flags: Mapping[str, object]) -> Set
         # Imported here: a job in a folder needs no database.
         from dicom_quarry.jobs.cluster.opening import choose_folder
 
-        folder = choose_folder(str(name), path)
+        folder = choose_folder(str(name), path, trust_owner=bool(flags.get("trust_owner")))
     return load_settings(path, flags, None if folder is None else {"to": folder})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from dicom_quarry.config.cluster import ClusterSettings
@@ -26,8 +27,11 @@ _WHICH_DATABASE = 'write [cluster] ledger = "postgresql://USER@HOST/DATABASE" to
 
 def configured_cluster(path: Path = Path(FILE_NAME)) -> Cluster | None:
     """Return the database of jobs of a settings file, None if it names none; raise ConfigError."""
-    table = read_toml(path).get("cluster", {}) if path.is_file() else {}
-    settings = validate_table(ClusterSettings, table, path, "cluster")
+    return _find_cluster(read_toml(path) if path.is_file() else {}, path)
+
+
+def _find_cluster(table: Mapping[str, object], path: Path) -> Cluster | None:
+    settings = validate_table(ClusterSettings, table.get("cluster", {}), path, "cluster")
     return Cluster.of(settings) if settings.ledger else None
 
 
@@ -42,15 +46,18 @@ def open_named(name: str) -> ClusterPlace:
     return _open(cluster, name, None)
 
 
-def choose_folder(name: str, config: Path | None) -> Path | None:
+def choose_folder(name: str, config: Path | None, *, trust_owner: bool) -> Path | None:
     """Return the folder of the job with a name, or for a new one a folder below the root of the workers.
 
-    None without a database, or without workers that give signs of life. Raises ConfigError if the workers
-    have several roots, InputError and LedgerError.
+    None where the settings name a folder, without a database, or without workers that give signs of life.
+    ``trust_owner`` is as in :func:`load_settings`. Raises ConfigError if the workers have several roots,
+    InputError and LedgerError.
     """
     check_job_name(name)
-    cluster = configured_cluster(config or Path(FILE_NAME))
-    if cluster is None:
+    path = config or Path(FILE_NAME)
+    table = read_toml(path, accept_commands=trust_owner) if path.is_file() else {}
+    cluster = _find_cluster(table, path)
+    if cluster is None or "to" in table:
         return None
     if (job := cluster.find(name)) is not None:
         return job.folder
