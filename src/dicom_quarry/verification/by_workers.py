@@ -40,22 +40,30 @@ class WorkersVerification:
     """A verification by the workers; see :class:`results.OpenVerification`.
 
     One that they do now is joined, one that was stopped is continued, and the result of one that has ended is
-    shown once. Raises StartError while they compare the files in another way.
+    shown once. Raises StartError while they compare the files in another way. ``ended`` is the result of one
+    that has ended: then that is shown, and nothing begun.
     """
 
     is_with_workers = True
     manifest = None
     may_record = True
 
-    def __init__(self, folder: JobPlace, check: FileCheck, options: VerifyOptions) -> None:
+    def __init__(
+        self,
+        folder: JobPlace,
+        check: FileCheck,
+        options: VerifyOptions,
+        *,
+        ended: FileCheckState | None = None,
+    ) -> None:
         self.folder = folder
         self._check = check
         self._options = options
+        self._ended = ended
         self.interrupted_at: float | None = None
 
     def __enter__(self) -> Self:
-        found = None if self._options.restart else self._check.read()
-        self._state = (self._join(found) if found is not None else None) or self._begin()
+        self._state = self._ended or self._find() or self._begin()
         self.sample: Sample | None = sample_of(self._state.parameters)
         self._records = open_file_records(self.folder, None)
         return self
@@ -101,7 +109,7 @@ class WorkersVerification:
     ) -> VerifySummary | None:
         """Show what the workers find until they have ended. A database that is away is waited for.
 
-        Returns None if they were stopped.
+        Returns None if they were stopped. Raises StartError if another command has started over.
         """
         meter = VerifyMeter(self._records, self._state.done, self._state.parameters["sample_share"])
         last, waiting_for = 0, ""
@@ -110,7 +118,7 @@ class WorkersVerification:
                 last = self._show_findings(last, on_finding)
                 if self._state.ended is not None or not self._state.is_active:
                     break
-                self._state = self._require_state()
+                self._state = self._require_same(self._check.read(), self._state)
                 waiting_for = self._find_obstacle()
             except LedgerError as error:
                 _log.warning("%s", error)
@@ -128,7 +136,11 @@ class WorkersVerification:
 
     def finish(self) -> None:
         """Note that the result was shown: the next verification starts over."""
-        self._check.note_shown()
+        self._check.note_shown(self._state)
+
+    def _find(self) -> FileCheckState | None:
+        found = None if self._options.restart else self._check.read()
+        return None if found is None else self._join(found)
 
     def _join(self, found: FileCheckState) -> FileCheckState | None:
         """Join a comparison, or continue one that was stopped; return None if a new one is to begin."""
@@ -147,23 +159,31 @@ class WorkersVerification:
         is_recent = datetime.now(UTC) - found.moved < timedelta(seconds=MAX_AGE)
         if found.is_shown or not (is_same and is_recent):
             return None
-        if found.ended is None:
-            self.interrupted_at = found.moved.timestamp()
-            self._check.go_on()
-        return self._require_state()
+        if found.ended is not None:
+            return found
+        self.interrupted_at = found.moved.timestamp()
+        return self._require_same(self._check.go_on(), found)
 
     def _begin(self) -> FileCheckState:
         options = self._options
         parameters: dict[str, Any] = {"quick": options.quick, "sample_share": options.sample_share}
         if options.sample_share is not None:
             parameters["seed"] = options.seed or Sample.draw(options.sample_share).seed
-        self._check.begin(parameters, searches=options.sample_share is None)
-        return self._require_state()
+        return self._require(self._check.begin(parameters, searches=options.sample_share is None))
 
-    def _require_state(self) -> FileCheckState:
-        state = self._check.read()
+    def _require(self, state: FileCheckState | None) -> FileCheckState:
         if state is None:
             raise InputError(f"{self.folder.label} was removed")
+        return state
+
+    def _require_same(self, found: FileCheckState | None, before: FileCheckState) -> FileCheckState:
+        """Raise StartError for another comparison than before: its result answers another command."""
+        state = self._require(found)
+        if state.started != before.started:
+            raise StartError(
+                f"another command has started the comparison of the files of {self.folder.label} over: run "
+                "this one again to see how far that is"
+            )
         return state
 
     def _show_findings(self, last: int, on_finding: Callable[[FileResult], None]) -> int:

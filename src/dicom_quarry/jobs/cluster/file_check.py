@@ -129,29 +129,33 @@ class FileCheck:
         """Return how far the comparison is, None if there is none."""
         return self._transact(lambda connection: read_file_check(connection, self._job.number))
 
-    def begin(self, parameters: Mapping[str, Any], *, searches: bool) -> None:
+    def begin(self, parameters: Mapping[str, Any], *, searches: bool) -> FileCheckState | None:
         """Give a new comparison to the workers; ``searches`` the folder for files of no record, too.
 
-        What an earlier one has found is forgotten.
+        What an earlier one has found is forgotten. Returns the new one.
         """
         text = json.dumps(dict(parameters))
 
-        def work(connection: Any) -> None:
+        def work(connection: Any) -> FileCheckState | None:
             self._begin_change(connection)
+            self._run(connection, sql.AS_OWNER)
             self._run(connection, sql.TABLES + sql.CLEAR)
             self._run(connection, sql.ADD, (text, not searches))
             self._give_to_workers(connection, text)
+            return read_file_check(connection, self._job.number)
 
-        self._transact(work)
+        return self._transact(work)
 
-    def go_on(self) -> None:
-        """Give a comparison that was stopped to the workers again."""
+    def go_on(self) -> FileCheckState | None:
+        """Give a comparison that was stopped to the workers again, and return it; not if it has ended."""
 
-        def work(connection: Any) -> None:
+        def work(connection: Any) -> FileCheckState | None:
             self._begin_change(connection)
-            self._give_to_workers(connection, "continued")
+            if self._run(connection, sql.HOLD_OPEN).fetchone() is not None:
+                self._give_to_workers(connection, "continued")
+            return read_file_check(connection, self._job.number)
 
-        self._transact(work)
+        return self._transact(work)
 
     def find_obstacle(self) -> str:
         """Return why no worker compares the files, as far as the workers say so; else empty."""
@@ -162,10 +166,10 @@ class FileCheck:
         label = f"job:{self._job.name}: "
         return next((f"a worker: {one.state}" for one in workers if label in one.state), "")
 
-    def note_shown(self) -> None:
-        """Note that a user has seen the result."""
-        statement = "UPDATE {job}.file_checks SET is_shown = true WHERE ended IS NOT NULL"
-        self._transact(lambda connection: self._run(connection, statement))
+    def note_shown(self, state: FileCheckState) -> None:
+        """Note that a user has seen the result of a comparison."""
+        statement = "UPDATE {job}.file_checks SET is_shown = true WHERE started = %s"
+        self._transact(lambda connection: self._run(connection, statement, (state.started,)))
 
     def findings(self, *, after: int = 0) -> list[tuple[int, dict[str, Any]]]:
         """Return the next findings after a number, with their numbers, in the order in which they came."""
@@ -240,26 +244,29 @@ class FileCheck:
         found: tuple[int, int] | None = self._run(connection, sql.UNCLAIMED).fetchone()
         if found is not None:
             return found
-        bounds = None if is_listed else self._next_studies(connection, position)
-        if bounds is not None:
-            self._run(connection, "UPDATE {job}.file_checks SET position = %s", bounds[1:])
+        new = None if is_listed else self._next_studies(connection, position)
+        if new is not None:
+            *bounds, is_last = new
+            self._run(connection, sql.GIVE_OUT, (bounds[1], is_last))
         else:
             self._run(connection, "UPDATE {job}.file_checks SET is_listed = true")
             others = self._run(connection, "SELECT FROM {job}.file_check_parts LIMIT 1").fetchone()
             if is_searched or others is not None:
                 return None
-            bounds = SEARCH, SEARCH
+            bounds = [SEARCH, SEARCH]
         self._run(connection, sql.ADD_PART, bounds)
-        return bounds
+        return bounds[0], bounds[1]
 
-    def _next_studies(self, connection: Any, position: int) -> tuple[int, int] | None:
+    def _next_studies(self, connection: Any, position: int) -> tuple[int, int, bool] | None:
+        """Return the bounds of the next part of the studies, and True if no other is left."""
         last, total = 0, FileTotals(0, 0)
-        for number, files, size in self._run(connection, sql.NEXT, (position, _PART_STUDIES)):
+        found = self._run(connection, sql.NEXT, (position, _PART_STUDIES + 1))
+        for count, (number, files, size) in enumerate(found):
             total += FileTotals(files, size)
-            if last and (total.files > PART_FILES or total.size > PART_BYTES):
-                break
+            if last and (count == _PART_STUDIES or total.files > PART_FILES or total.size > PART_BYTES):
+                return position, last, False
             last = number
-        return (position, last) if last else None
+        return (position, last, True) if last else None
 
     def _end_claim(self, connection: Any, part: Part) -> bool:
         return bool(self._run(connection, sql.END_CLAIM, (part.after, part.claim)).rowcount)

@@ -25,7 +25,8 @@ CREATE TABLE IF NOT EXISTS {job}.file_check_parts (
 CREATE TABLE IF NOT EXISTS {job}.file_check_findings (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     study bigint NOT NULL,
-    finding text NOT NULL
+    finding text NOT NULL,
+    UNIQUE (study, id)
 );
 """
 # Locked first, as in all that writes the other tables: those do not wait for each other then.
@@ -44,6 +45,10 @@ SELECT parameters, started, moved, ended, is_shown, verifying,
 FROM {job}.file_checks checks, quarry.jobs WHERE number = %s
 """
 ADD = "INSERT INTO {job}.file_checks (parameters, is_searched) VALUES (%s, %s)"
+# They belong to the role of the job, whichever of its members makes them.
+AS_OWNER = (
+    "SELECT set_config('role', pg_get_userbyid(nspowner), true) FROM pg_namespace WHERE nspname = '{job}'"
+)
 FIND = """
 SELECT parameters, position, is_listed, is_searched FROM {job}.file_checks WHERE ended IS NULL FOR UPDATE
 """
@@ -52,6 +57,7 @@ CLAIM = """
 INSERT INTO {job}.claims (kind, item, worker, number, claimed_at) VALUES ('files', %s, %s, %s, %s)
 """
 END_CLAIM = "DELETE FROM {job}.claims WHERE kind = 'files' AND item = %s AND number = %s"
+GIVE_OUT = "UPDATE {job}.file_checks SET position = %s, is_listed = %s"
 ADD_PART = "INSERT INTO {job}.file_check_parts (after_study, last_study) VALUES (%s, %s)"
 END_PART = "DELETE FROM {job}.file_check_parts WHERE after_study = %s"
 BEGIN_AGAIN = "UPDATE {job}.file_check_parts SET files = 0, bytes = 0 WHERE after_study = %s"
@@ -60,6 +66,7 @@ UPDATE {job}.file_check_parts SET files = %s, bytes = %s FROM {job}.claims
 WHERE after_study = %s AND kind = 'files' AND item = after_study AND number = %s
 RETURNING (SELECT verifying FROM quarry.jobs WHERE quarry.jobs.number = %s)
 """
+HOLD_OPEN = "SELECT FROM {job}.file_checks WHERE ended IS NULL FOR UPDATE"
 ADD_FINDING = "INSERT INTO {job}.file_check_findings (study, finding) VALUES (%s, %s)"
 ADD_DONE = """
 UPDATE {job}.file_checks SET files = files + %s, bytes = bytes + %s, damaged = damaged + %s,
