@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -177,12 +178,17 @@ def test_a_worker_whose_receiver_has_ended_ends_and_leaves_its_studies_to_others
 
 
 def test_a_job_that_every_worker_leaves_shows_why_it_waits(site: Site) -> None:
-    site.start_worker("W1", root=site.work / "W1")
-    with site.start("trial", STUDIES[:2]) as watching:
+    peer = f"{site.archive.title}@{site.archive.host}:{site.archive.port}"
+    site.start_worker("W1")
+    with site.start("trial", STUDIES[:2], "--from", peer) as watching:
         waits = lambda: str(status(Path("job:trial")).get("waiting_for"))  # noqa: E731
-        until(watching, "its wait", lambda: "is not below" in waits())
+        until(watching, "its wait", lambda: "does not know the archive" in waits())
         assert waits().startswith("a worker that can work on it: W1@")
-        site.start_worker("W2")
+        line = re.compile(
+            r"T[\d:+-]+ waiting for a worker that can work on it: W1@.* does not know the archive"
+        )
+        assert line.search(watching.output), watching.output  # a line of its own, in full
+        site.start_worker("W2", tables=f'[archive.{site.archive.title}]\naddress = "{peer}"')
         assert watching.wait() == 0, watching.output
 
 

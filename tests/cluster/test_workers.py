@@ -45,6 +45,7 @@ def test_letting_go_leaves_the_job_to_the_workers_and_a_stop_ends_it(site: Site)
         wait_for(lambda: site.archive.now == 1, "a move", 60)
         watching.interrupt()
         assert watching.wait() == 4, watching.output
+    assert "let go of job:trial: the workers go on" in watching.output
     assert "running (the workers of the database)" in quarry("status", "job:trial").out
     stopping = Running(site.work / "stop.txt", "stop", "job:trial", "--now")
     with stopping:
@@ -65,6 +66,7 @@ def test_a_stop_that_takes_too_long_can_be_made_a_cancel(site: Site) -> None:
         with Running(site.work / "stop.txt", "stop", "job:trial") as stopping:
             until(stopping, "the request", lambda: "finishing the studies" in stopping.output)
             assert watching.wait() == 4, watching.output
+            assert "to continue: quarry resume job:trial" in watching.output
             assert site.archive.now == 1, "a stop alone cancels nothing"
             assert quarry("stop", "job:trial", "--now").code == 0
             assert stopping.wait() == 0, stopping.output

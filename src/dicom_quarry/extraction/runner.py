@@ -58,7 +58,8 @@ class JobResult:
     """The end of a run. ``nothing_to_do``: an earlier run had finished the job.
 
     ``problem`` is what a person has to solve before the job can continue, empty if nothing;
-    ``redacted_problem`` is the same without the archive's text, which may name a patient.
+    ``redacted_problem`` is the same without the archive's text, which may name a patient. ``goes_on``: this
+    process has let go of the job, and workers go on with it.
     """
 
     folder: JobPlace
@@ -66,6 +67,7 @@ class JobResult:
     nothing_to_do: bool = False
     problem: str = ""
     redacted_problem: str = ""
+    goes_on: bool = False
 
 
 class OnComplete(Protocol):
@@ -240,7 +242,11 @@ class Runner:
                 if not watcher.leaves_command(counts):
                     # The list of workers has the reasons without text from the archive.
                     return JobResult(
-                        folder, counts, problem=watcher.problem, redacted_problem=watcher.problem
+                        folder,
+                        counts,
+                        problem=watcher.problem,
+                        redacted_problem=watcher.problem,
+                        goes_on=watcher.has_let_go,
                     )
             with self._start_on_complete(context) as on_complete:
                 context = replace(context, on_task_complete=on_complete.enqueue)

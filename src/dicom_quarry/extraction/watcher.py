@@ -83,6 +83,9 @@ class Watcher:
         self._handed_over_at = 0.0
         #: What a person has to solve, which ended the job; empty if nothing.
         self.problem = ""
+        #: True if the user has let go of workers that go on.
+        self.has_let_go = False
+        self._reported: set[str] = set()
 
     def watch(self, details: str) -> Counts:
         """Give the job to the workers, and return the counts at the end; ``details`` are recorded.
@@ -101,6 +104,7 @@ class Watcher:
             while not self._is_ended(meter):
                 self._queries.shutdown.wait_unless_stopping(_INTERVAL)
             self._has_ended = not self.problem
+        self.has_let_go = not (self._has_ended or self.problem) and self._folder.goes_on()
         self._publisher.finish(self._folder)
         if self._queries.exclusions:  # for what was in transfer when the list changed
             update_stored_exclusions(self._context, self._reader)
@@ -168,4 +172,7 @@ class Watcher:
     def _describe_missing_worker(self) -> str:
         if time.monotonic() - self._looked_at >= _WORKERS_INTERVAL:
             self._missing, self._looked_at = self._folder.describe_missing_worker(), time.monotonic()
+            if self._missing not in {"", *self._reported}:  # in full: a line of progress may be cut off
+                self._reported.add(self._missing)
+                self._queries.status_board.report(f"waiting for {self._missing}")
         return self._missing

@@ -153,6 +153,10 @@ class JobPlace(JobFolder, ABC):
         """Return True while the workers have the job, or finish studies of it."""
         return False
 
+    def goes_on(self) -> bool:
+        """Return True while the workers have the job, and begin studies of it."""
+        return False
+
     def hand_over(self, details: str, *, is_changed: bool, command: str) -> float:  # noqa: ARG002 - none are
         """Give the job, which this process has locked, to the workers; ``details`` are recorded.
 

@@ -62,13 +62,23 @@ def run_job(
         result = api.write_final_reports(end)
         show_summary(result)
         if result.exit_code == _NOT_FINISHED:
-            out.print(f"to continue: {resume_command(end.folder.label)}")
+            out.print(_describe_next_command(end))
         if end.problem:
             # The archive's own words may contain patient identifiers.
             fail(end.problem if err.is_terminal else end.redacted_problem)
         signals.exit_code = result.exit_code
         notify_end(end, result)
     return result.exit_code
+
+
+def _describe_next_command(end: JobResult) -> str:
+    label = end.folder.label
+    if end.goes_on:
+        return (
+            f"let go of {label}: the workers go on. To see it:  quarry status {label}; to stop it:  quarry "
+            f"stop {label}"
+        )
+    return f"to continue: {resume_command(label)}"
 
 
 def run_with_display(

@@ -174,6 +174,11 @@ class ClusterPlace(JobPlace):
         with self.cluster.connected() as connection:
             return find_workers(connection, self.job) is not None
 
+    def goes_on(self) -> bool:
+        """Look at the list of jobs."""
+        with self.cluster.connected() as connection:
+            return is_given_to_workers(connection, self.job)
+
     def hand_over(self, details: str, *, is_changed: bool, command: str) -> float:
         """Give the job to the workers of the database."""
         with self.cluster.connected() as connection, connection.transaction():
@@ -327,11 +332,14 @@ class ClusterPlace(JobPlace):
 
 def find_workers(connection: Any, job: JobRow) -> Holder | None:
     """Return the workers as the holder of a job that they have, or are just finishing studies of."""
-    (has_it,) = connection.execute(
-        "SELECT with_workers FROM quarry.jobs WHERE number = %s", (job.number,)
-    ).fetchone()
-    has_it = has_it or _has_tokens(connection, job, "<>")
+    has_it = is_given_to_workers(connection, job) or _has_tokens(connection, job, "<>")
     return Holder(0, WORKERS) if has_it else None
+
+
+def is_given_to_workers(connection: Any, job: JobRow) -> bool:
+    """Return True while the workers begin studies of a job."""
+    found = connection.execute("SELECT with_workers FROM quarry.jobs WHERE number = %s", (job.number,))
+    return bool(found.fetchone()[0])
 
 
 def are_files_compared(connection: Any, job: JobRow) -> bool:

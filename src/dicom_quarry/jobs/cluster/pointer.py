@@ -42,6 +42,10 @@ def read_pointer(out: Path) -> Pointer | None:
         data = json.loads(text)
         file = data["password_file"]
         return Pointer(str(data["job"]), Cluster(str(data["ledger"]), None if file is None else Path(file)))
+    except PermissionError:
+        raise InputError(
+            f"{out} has a job of another user of the system, and may not be read: type the command as that user"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read ({error}): it should name the job of this folder and its database"
