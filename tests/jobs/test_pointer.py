@@ -16,6 +16,6 @@ def test_the_folder_of_another_user_names_what_to_do(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Path, "is_file", refuse)  # root may read everything
     with pytest.raises(
-        InputError, match="has a job of another user of the system.*type the command as that user"
+        InputError, match=r"has a job of another user of the system.*type the command as that user"
     ):
         read_pointer(tmp_path)

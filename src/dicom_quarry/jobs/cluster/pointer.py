@@ -44,7 +44,7 @@ def read_pointer(out: Path) -> Pointer | None:
         return Pointer(str(data["job"]), Cluster(str(data["ledger"]), None if file is None else Path(file)))
     except PermissionError:
         raise InputError(
-            f"{out} has a job of another user of the system, and may not be read: type the command as that user"
+            f"{out} has a job of another user of the system: type the command as that user"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
