@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from dicom_quarry.api.worker_comparison import report_comparison
-from dicom_quarry.errors import StartError
+from dicom_quarry.errors import LedgerError, StartError
 from dicom_quarry.jobs.cluster.file_check import FileCheck, FileCheckState
 from dicom_quarry.jobs.cluster.opening import open_named
 from dicom_quarry.jobs.cluster.place import ClusterPlace
@@ -85,6 +85,28 @@ def test_what_another_command_started_over_is_not_shown_as_ones_own(
         run(verification, start_over)
 
 
+def test_a_database_that_is_away_is_logged_once(
+    place: ClusterPlace, check: FileCheck, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = 0
+
+    def look_in_vain() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            monkeypatch.undo()
+            compare_all(place)
+
+    def fail() -> None:
+        raise LedgerError("the database is away")
+
+    monkeypatch.setattr("dicom_quarry.verification.by_workers._INTERVAL", 0.0)
+    with WorkersVerification(place, check, VerifyOptions()) as verification:
+        monkeypatch.setattr(check, "read", fail)
+        assert run(verification, look_in_vain) is not None
+    assert caplog.messages == ["the database is away"]
+
+
 def test_one_that_ends_while_it_is_stopped_is_not_given_out_again(
     place: ClusterPlace, check: FileCheck
 ) -> None:
@@ -121,3 +143,13 @@ def test_the_tables_belong_to_the_owner_of_the_job(site: Site, place: ClusterPla
             connection.execute("DROP OWNED BY owner_of_job; DROP ROLE owner_of_job")
     names = "file_check_findings", "file_check_parts", "file_checks"
     assert owners == [(name, "owner_of_job") for name in names]
+
+
+def test_damage_is_recorded_where_the_list_cannot_be_written(place: ClusterPlace, check: FileCheck) -> None:
+    next(place.out.rglob("*.dcm")).unlink()
+    (place.out / "damaged.csv").mkdir()
+    check.begin(ALL, searches=True)
+    with pytest.raises(OSError, match="damaged"):
+        compare_all(place)
+    damage = read_job_damage(place)
+    assert damage is not None and damage.files == 1

@@ -19,5 +19,5 @@ def report_comparison(place: ClusterPlace, check: FileCheck) -> None:
     with WorkersVerification(place, check, options, ended=state) as verification:
         verified = verification.run(lambda _: None, lambda _: None)
         if verified is not None:
-            write_damaged_list(verification, verified, is_full=options.is_full)
             record_verification(verification, verified, is_quick=options.quick)
+            write_damaged_list(verification, verified, is_full=options.is_full)

@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 #: Seconds between two looks at what the workers have done.
 _INTERVAL = 0.5
 
+_AWAY = "the database to answer"
+
 
 class WorkersVerification:
     """A verification by the workers; see :class:`results.OpenVerification`.
@@ -121,8 +123,9 @@ class WorkersVerification:
                 self._state = self._require_same(self._check.read(), self._state)
                 waiting_for = self._find_obstacle()
             except LedgerError as error:
-                _log.warning("%s", error)
-                waiting_for = "the database to answer"
+                if waiting_for != _AWAY:
+                    _log.warning("%s", error)
+                waiting_for = _AWAY
             on_progress(meter.progress(self._state.done, waiting_for))
             time.sleep(_INTERVAL)
         state, is_sample = self._state, self.sample is not None
