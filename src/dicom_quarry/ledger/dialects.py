@@ -1,4 +1,4 @@
-"""The differences in SQL between SQLite and PostgreSQL: an INSERT of what is new, and two functions."""
+"""The differences in SQL between SQLite and PostgreSQL: INSERTs, two functions, and roles."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ClauseElement, Column, Executable, Integer, Select, Table, Text
+from sqlalchemy import ClauseElement, Column, Connection, Executable, Integer, Select, Table, Text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+
+#: Has what a transaction makes belong to the role of a schema, whichever of its members it is.
+AS_OWNER = "SELECT set_config('role', pg_get_userbyid(nspowner), true) FROM pg_namespace WHERE nspname = "
+
+
+def act_as_owner(connection: Connection) -> None:
+    """Be the role of the ledger's schema until the end of the transaction; a file has no roles."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"{AS_OWNER}current_schema()")
 
 
 @dataclass(frozen=True, slots=True)

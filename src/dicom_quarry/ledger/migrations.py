@@ -28,6 +28,7 @@ from sqlalchemy import (
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.compiled_statement import CompiledStatement
+from dicom_quarry.ledger.dialects import act_as_owner
 from dicom_quarry.ledger.schema import job, metadata
 
 
@@ -88,6 +89,7 @@ def create_or_upgrade(connection: Connection, *, upgrades: bool = True) -> None:
     if found < schema_version() and not upgrades:
         raise LedgerError(describe_older(found))
     if found < schema_version():
+        act_as_owner(connection)
         for migrate in MIGRATIONS[found - 1 :]:
             migrate(connection)
         connection.execute(update(_schema_version).values(version=schema_version()))

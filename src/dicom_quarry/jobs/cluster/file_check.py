@@ -138,7 +138,7 @@ class FileCheck:
 
         def work(connection: Any) -> FileCheckState | None:
             self._begin_change(connection)
-            self._run(connection, sql.AS_OWNER)
+            self._run(connection, sql.BE_OWNER)
             self._run(connection, sql.TABLES + sql.CLEAR)
             self._run(connection, sql.ADD, (text, not searches))
             self._give_to_workers(connection, text)

@@ -1,5 +1,8 @@
 """The tables of the comparison of a job's files, and their statements; ``{job}`` is the schema of the job."""
 
+from dicom_quarry.ledger.dialects import AS_OWNER
+
+BE_OWNER = f"{AS_OWNER}'{{job}}'"
 # ``position`` is the last study that was given out; ``is_listed``: no other is left.
 TABLES = """
 CREATE TABLE IF NOT EXISTS {job}.file_checks (
@@ -45,10 +48,6 @@ SELECT parameters, started, moved, ended, is_shown, verifying,
 FROM {job}.file_checks checks, quarry.jobs WHERE number = %s
 """
 ADD = "INSERT INTO {job}.file_checks (parameters, is_searched) VALUES (%s, %s)"
-# They belong to the role of the job, whichever of its members makes them.
-AS_OWNER = (
-    "SELECT set_config('role', pg_get_userbyid(nspowner), true) FROM pg_namespace WHERE nspname = '{job}'"
-)
 FIND = """
 SELECT parameters, position, is_listed, is_searched FROM {job}.file_checks WHERE ended IS NULL FOR UPDATE
 """

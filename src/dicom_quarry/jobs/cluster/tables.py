@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Column, Connection, Identity, MetaData, Table
 from dicom_quarry.jobs.audit_log import COLUMNS, AuditLog
 from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.database import Database, Work
+from dicom_quarry.ledger.dialects import act_as_owner
 from dicom_quarry.ledger.location import PostgresLocation
 from dicom_quarry.ledger.read_pool import ReadPool
 
@@ -54,6 +55,7 @@ _SELECT_AUDIT = CompiledStatement(select(*(audit.c[name] for name in COLUMNS)).o
 
 def create_tables(connection: Connection) -> None:
     """Make the tables that are not there."""
+    act_as_owner(connection)
     _metadata.create_all(connection)
 
 
