@@ -17,6 +17,7 @@ from dicom_quarry.verification.damage_record import read_job_damage
 from dicom_quarry.verification.results import VerifyOptions
 from dicom_quarry.verification.worker_part import compare_next_part
 from tests.cluster.site import STUDIES, Site
+from tests.e2e.command import quarry
 
 ALL = {"quick": False, "sample_share": None}
 SIZES = {"quick": True, "sample_share": None}
@@ -153,3 +154,15 @@ def test_damage_is_recorded_where_the_list_cannot_be_written(place: ClusterPlace
         compare_all(place)
     damage = read_job_damage(place)
     assert damage is not None and damage.files == 1
+
+
+def test_what_was_found_before_damage_was_mended_is_not_shown_any_more(
+    place: ClusterPlace, check: FileCheck
+) -> None:
+    next(place.out.rglob("*.dcm")).unlink()
+    check.begin(ALL, searches=True)
+    compare_all(place)
+    done = quarry("retry", "job:trial", "--damaged")
+    assert done.code == 0, done.out + done.err
+    with WorkersVerification(place, check, VerifyOptions()):
+        assert state_of(check).is_active, "a new one"

@@ -208,6 +208,9 @@ class JobPlace(JobFolder, ABC):
         """Return how far the workers' comparison of the files is, None if there is none."""
         return None
 
+    def forget_file_check(self) -> None:
+        """Show what the workers have found to no user any more: the damage is mended."""
+
     @abstractmethod
     def export_audit(self) -> None:
         """Write audit.csv in the state folder, if the log is elsewhere."""

@@ -61,6 +61,7 @@ def refetch(runner: Runner, study_uids: list[str], *, is_damage: bool = True) ->
         if is_damage:
             # An instance that did not come again is missing from its study, which is not complete any more.
             clear_damage(ledger)
+            folder.forget_file_check()
         return result
 
 

@@ -171,6 +171,12 @@ class FileCheck:
         statement = "UPDATE {job}.file_checks SET is_shown = true WHERE started = %s"
         self._transact(lambda connection: self._run(connection, statement, (state.started,)))
 
+    def forget(self) -> None:
+        """Show the result to no user, if there is one."""
+        state = self.read()
+        if state is not None and state.ended is not None:
+            self.note_shown(state)
+
     def findings(self, *, after: int = 0) -> list[tuple[int, dict[str, Any]]]:
         """Return the next findings after a number, with their numbers, in the order in which they came."""
         rows = self._read_findings("id > %s ORDER BY id", (after,))

@@ -255,6 +255,10 @@ class ClusterPlace(JobPlace):
         """Read the tables of the job."""
         return FileCheck(self.cluster, self.job).read()
 
+    def forget_file_check(self) -> None:
+        """Write the tables of the job."""
+        FileCheck(self.cluster, self.job).forget()
+
     def export_audit(self) -> None:
         """Write audit.csv from the table."""
         with atomic_write(self.state / AUDIT_NAME) as file:
