@@ -35,7 +35,7 @@ PART_FILES, PART_BYTES, _PART_STUDIES = 10_000, 4 << 30, 1000
 _AFTER_ALL: Final = 1 << 62
 
 #: Seconds for which a command tries again, if the server has ended its transaction for another's.
-_DEADLOCK_PATIENCE = 1.0
+_RETRY_SECONDS = 1.0
 
 #: Findings that are read at once.
 _PAGE = 1000
@@ -98,7 +98,7 @@ def find_file_check(cluster: Cluster, job: JobRow, *, restart: bool) -> FileChec
     write the record. What they do, or have found, is shown without workers, too, unless it is to ``restart``.
     Raises LedgerError.
     """
-    check = FileCheck(cluster, job, max_outage=_DEADLOCK_PATIENCE)
+    check = FileCheck(cluster, job, max_outage=_RETRY_SECONDS)
     with cluster.connected() as connection:
         (may_write,) = connection.execute(
             "SELECT coalesce(has_table_privilege(to_regclass(%s), 'INSERT'), false)",
