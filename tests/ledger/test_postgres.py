@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.instances import add_instance
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.location import PostgresLocation
+from dicom_quarry.ledger.pipelined import PipelinedConnection
 from dicom_quarry.ledger.postgres import PostgresBackend
 from dicom_quarry.ledger.reader import LedgerReader, has_job
 from dicom_quarry.ledger.schema import attempts, metadata
@@ -50,6 +52,21 @@ def disconnect(place: PostgresLocation) -> None:
     """End every connection to the server but the one that does so."""
     ended = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'quarry'"
     raw_query(place, ended)
+
+
+def test_records_of_files_from_a_server_that_goes_away_are_an_error_with_the_next_step(
+    place: PostgresLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("Connection refused")
+
+    Database(place).close()
+    with closing(StoredFilesReader(place)) as reader:
+        assert list(reader.files(derive)) == []
+        disconnect(place)
+        monkeypatch.setattr(PipelinedConnection, "connect", refuse)
+        with pytest.raises(LedgerError, match="Connection refused: have it started"):
+            list(reader.files(derive))
 
 
 def test_a_piece_that_fails_is_undone_alone(database: Database) -> None:

@@ -228,3 +228,15 @@ def test_the_rights_of_the_documentation(work: Path, empty_database: str) -> Non
         assert quarry("cluster", "weight", job.label, "2").code == 0
         removed = quarry("cluster", "remove", job.label, "--yes")
         assert removed.code == 0, removed.err
+
+
+def test_a_database_that_is_away_is_named_once_in_the_list_and_its_jobs_are_not_called_none(
+    job: NamedJob,
+) -> None:
+    assert job.run().code == 1
+    port, closed = urlsplit(job.database).port, free_port()
+    for file in (job.out / ".quarry" / "job.json", Path("quarry.toml")):
+        file.write_text(file.read_text().replace(f":{port}/", f":{closed}/"))
+    done = quarry("list")
+    assert "No jobs" not in done.out
+    assert done.err.count("the database of the jobs cannot be used") == 1, done.err

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.location import LedgerLocation
@@ -125,3 +126,13 @@ def backend_of(location: LedgerLocation) -> Backend:
 def driver_connection(connection: Connection) -> DriverConnection:
     """Return the driver's connection below a SQLAlchemy one; both are in the same transaction."""
     return connection.connection.driver_connection  # type: ignore[return-value]
+
+
+def raise_described(engine: Engine, backend: Backend) -> None:
+    """Have an engine raise LedgerError for damage and a lost server, also where it connects."""
+
+    @event.listens_for(engine, "handle_error")
+    def _describe(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if not context.is_pre_ping and isinstance(error, backend.errors) and backend.is_storage_error(error):
+            raise backend.describe(error) from error

@@ -21,7 +21,7 @@ from dicom_quarry.ledger.activity import (
     most_retrievals_at_once,
     requests_by_minute,
 )
-from dicom_quarry.ledger.backend import backend_of
+from dicom_quarry.ledger.backend import backend_of, raise_described
 from dicom_quarry.ledger.compiled_statement import CompiledStatement
 from dicom_quarry.ledger.composition import Composition, compute_composition
 from dicom_quarry.ledger.database import upgrade_ledger, upgrades_itself
@@ -134,6 +134,7 @@ class LedgerReader:
     def __init__(self, location: LedgerLocation, *, max_outage: float = 0) -> None:
         backend = backend_of(location)
         self._engine = backend.open_engine(read_only=True)
+        raise_described(self._engine, backend)
         self._read_pool = ReadPool(location, max_outage=max_outage)
         # To a server each connection is a process: where one has shown all, two more are saved.
         if isinstance(location, PostgresLocation) and self._is_current():

@@ -25,11 +25,14 @@ def list_jobs(as_json: options.AsJson = False) -> None:
       quarry list --json
       quarry list | grep 'to continue'
     """
-    jobs = api.list_job_statuses(on_damaged=lambda error: err.print(str(error)))
+    problems: dict[str, None] = {}  # a database that is away is that of several jobs
+    jobs = api.list_job_statuses(on_damaged=lambda error: problems.setdefault(str(error)))
+    for problem in problems:
+        err.print(problem)
     if as_json:
         print(json.dumps([_to_json(job) for job in jobs], indent=2))
         return
-    if not jobs:
+    if not (jobs or problems):
         out.print("No jobs: you have started none on this computer, or their folders are gone")
     for job in jobs:
         _show_job(job)
