@@ -112,6 +112,16 @@ def test_a_list_goes_when_everything_was_found_in_order(out: Path) -> None:
     assert not (out / "damaged.csv").exists()
 
 
+def test_a_quicker_look_leaves_the_damage_that_it_cannot_find_in_the_record(out: Path) -> None:
+    files = record_job(out, 1, 5)
+    flip(files[1])
+    flip(files[2])
+    files[3].unlink()
+    assert quarry("verify", out).code == 1
+    assert quarry("verify", out, "--quick").code == 1
+    assert "3 files are damaged or missing (found by quarry verify," in quarry("status", out).out
+
+
 def test_files_that_nobody_recorded_are_told_of(out: Path) -> None:
     files = record_job(out, 3, 30)
     (out / "notes.txt").write_text("the user's own, beside the reports")

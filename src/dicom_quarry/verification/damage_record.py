@@ -28,9 +28,11 @@ def record_result(
     """Record what a comparison found: a number of damaged files, and the codes of all findings.
 
     A comparison of sizes, or of a sample, finds no damage that is not there any more only where the damage
-    was one of sizes.
+    was one of sizes. Nor does it replace a larger number, of damage that it cannot find.
     """
     before = read_job_damage(folder)
+    if before is not None and damaged <= before.files and (is_sample or (is_quick and not before.by_size)):
+        return
     if damaged:
         command = "quarry verify --quick" if is_quick else "quarry verify"
         by_size = is_quick or set(codes) <= SIZE_CODES
