@@ -192,6 +192,18 @@ def test_a_job_that_every_worker_leaves_shows_why_it_waits(site: Site) -> None:
         assert watching.wait() == 0, watching.output
 
 
+def test_a_job_that_waits_for_disk_space_on_every_worker_says_so(site: Site) -> None:
+    settings = site.work / "full.toml"
+    settings.write_text("keep-free = 1e9\n" + (site.work / "quarry.toml").read_text())
+    site.start_worker("W1")
+    with site.start("trial", STUDIES[:2], "--config", settings) as watching:
+        text = "waiting for free disk space"
+        wait_for(lambda: f"job:trial: {text}" in quarry("cluster", "status").out, "its word", 60)
+        until(watching, "its line", lambda: text in watching.output)
+        assert quarry("stop", "job:trial", "--now").code == 0
+        assert watching.wait() == 4, watching.output
+
+
 def test_a_job_without_room_keeps_no_worker_from_another_job(site: Site) -> None:
     settings = site.work / "room.toml"
     settings.write_text("room = 1e-6\n" + (site.work / "quarry.toml").read_text())

@@ -33,6 +33,8 @@ class Run:
     def stop(self, *, cancel: bool) -> None:
         assert not cancel
 
+    waiting_for = ""
+
     def describe_command(self) -> str:
         return ""
 
@@ -62,7 +64,10 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], tuple[JobRuns
     ("error", "words"),
     [
         (KeyError("DOE^JANE"), "internal error (KeyError in test_job_runs.py"),
-        (OSError(errno.EROFS, "Read-only file system", "out/DOE-4711"), "job:trial: Read-only file system"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "out/DOE-4711"),
+            "job:trial: a file or folder of it cannot be used: Read-only file system",
+        ),
         (LedgerError("the ledger cannot be read"), "job:trial: the ledger cannot be read"),
     ],
 )

@@ -166,6 +166,11 @@ class JobRun:
         if self._commands is not None:
             self._commands.run_next()
 
+    @property
+    def waiting_for(self) -> str:
+        """What the job waits for on this worker, such as free disk space; empty if nothing."""
+        return self._context.queries.status_board.waiting_for
+
     def describe_command(self) -> str:
         """Return which command of the job is left to others; empty if none is."""
         text = self._context.queries.settings.on_complete or ""

@@ -116,8 +116,10 @@ class JobRuns:
         waiting_for = self._equipment.queries.status_board.waiting_for
         with self._lock:
             opened = [(number, one.run.describe_command()) for number, one in self._open.items()]
+            waiting = [(number, one.run.waiting_for) for number, one in self._open.items()]
         left = [f"{self._names.get(number, f'job {number}')}: {text}" for number, text in opened if text]
         waits = [f"waiting for {waiting_for}"] if waiting_for else []
+        waits += [f"{self._label(number)}: waiting for {reason}" for number, reason in waiting if reason]
         return "; ".join([*waits, *self._left.describe(), *left])
 
     def describe_archives(self) -> Mapping[str, Any]:

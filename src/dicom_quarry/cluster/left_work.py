@@ -65,5 +65,6 @@ def _describe(error: Exception) -> str:
             f"internal error ({describe_place(error)}), a defect of Quarry: its trace is in this worker's log"
         )
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__  # its path may have a patient's identifier
+        # Without its path, which may have a patient's identifier.
+        return f"a file or folder of it cannot be used: {error.strerror or type(error).__name__}"
     return redact(error) if isinstance(error, ArchiveError) else str(error)
