@@ -124,6 +124,15 @@ def test_a_mistake_in_an_archive_is_named(tmp_path: Path, text: str, message: st
     assert message in refusal(path, {**FLAGS, "from": "main"})
 
 
+def test_the_only_archive_of_a_file_need_not_be_named(tmp_path: Path) -> None:
+    one = '[archive.main]\naddress = "P@h:1"\n'
+    assert [archive.name for archive in load_settings(toml(tmp_path, one), {"to": "out"}).archives] == [
+        "main"
+    ]
+    two = toml(tmp_path, f'{one}[archive.old]\naddress = "P@h:2"\n')
+    assert refusal(two, {"to": "out"}) == f"which archive? {two} has main, old: name one, as in --from main"
+
+
 def test_what_is_not_given_is_asked_for(tmp_path: Path) -> None:
     assert refusal(None, {"to": "out"}).startswith("which archive? Give --from AET@HOST:PORT")
     assert (

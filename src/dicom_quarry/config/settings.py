@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,10 +174,7 @@ def load_settings(
     if "as" in merged:
         merged["local"] = merged.pop("as")
     if chosen is None:
-        raise ConfigError(
-            "which archive? Give --from AET@HOST:PORT or --from https://HOST/PATH, "
-            "or 'from' and [archive.main] in quarry.toml"
-        )
+        chosen = _choose_archive(list(archives), source)
     if "to" not in merged:
         raise ConfigError("which output folder? Give one with --to, or 'to' in quarry.toml")
     for name, model in _TABLES.items():
@@ -185,6 +182,20 @@ def load_settings(
             merged[name] = validate_table(model, merged[name], source, name)
     profiles = [_load_profile(name.strip(), archives, source, for_each) for name in str(chosen).split(",")]
     return validate_model(Settings, {**merged, "archives": profiles}, source)
+
+
+def _choose_archive(names: Sequence[str], source: Path) -> str:
+    """Return the archive of a file with one alone; raise ConfigError."""
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise ConfigError(
+            f"which archive? {source} has {', '.join(names)}: name one, as in --from {names[0]}"
+        )
+    raise ConfigError(
+        "which archive? Give --from AET@HOST:PORT or --from https://HOST/PATH, "
+        "or 'from' and [archive.main] in quarry.toml"
+    )
 
 
 def parse_recorded_settings(metadata: Mapping[str, str]) -> Settings:

@@ -127,12 +127,12 @@ class Watcher:
                 with board.report_waiting(missing, needs_operator=True):
                     counts = self._publish(meter)
                     self._queries.shutdown.wait_unless_stopping(_INTERVAL)
+            return self._is_handed_on(meter, counts)
         except LedgerError as error:
             _log.warning("%s", error)
             with board.report_waiting("the database to answer"):
                 self._queries.shutdown.wait_unless_stopping(_INTERVAL)
             return False
-        return self._is_handed_on(meter, counts)
 
     def _is_refused(self, counts: Counts) -> bool:
         """Return True if no worker can use an archive that is needed next: the job ends, as on one host."""
