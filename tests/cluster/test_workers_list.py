@@ -71,6 +71,18 @@ def test_a_worker_that_vanished_takes_nothing_and_is_listed_for_a_day(connection
     assert [one.name for one in list_workers(connection)] == ["W2"]
 
 
+def test_the_reason_to_leave_a_job_is_of_that_job_alone(connection: psycopg.Connection) -> None:
+    registration = Registration("W1@host", "a", "W1:11112", "/data")
+    for _ in range(2):  # the first one enters the worker
+        registration.beat(connection, {}, "waiting for disk space; job:ct: not here; job:mr: removed")
+    [worker] = list_workers(connection)
+    assert [worker.reason_to_leave(f"job:{name}") for name in ("ct", "mr", "us")] == [
+        "not here",
+        "removed",
+        "",
+    ]
+
+
 def test_a_worker_that_ends_leaves_the_list(connection: psycopg.Connection) -> None:
     registration = Registration("W1", "id-1", "W1:11112", "/data")
     registration.beat(connection, {})

@@ -166,8 +166,9 @@ class FileCheck:
             workers = [one for one in list_workers(connection) if not one.has_vanished]
         if not any(FILES_QUEUE in one.queues for one in workers):
             return "a worker: none gives signs of life"
-        label = f"job:{self._job.name}: "
-        return next((f"a worker: {one.state}" for one in workers if label in one.state), "")
+        label = f"job:{self._job.name}"
+        reasons = [reason for one in workers if (reason := one.reason_to_leave(label))]
+        return f"a worker: {label}: {reasons[0]}" if reasons else ""
 
     def note_shown(self, state: FileCheckState) -> None:
         """Note that a user has seen the result of a comparison."""

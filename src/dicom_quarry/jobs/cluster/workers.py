@@ -77,7 +77,7 @@ class WorkerRow:
 
     def reason_to_leave(self, label: str) -> str:
         """Return why it leaves a job to the others; empty if it does not."""
-        return self.state.partition(f"{label}: ")[2]
+        return self.state.partition(f"{label}: ")[2].partition("; job:")[0]
 
 
 @dataclass(frozen=True, slots=True)
