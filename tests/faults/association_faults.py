@@ -97,7 +97,8 @@ SCENARIOS = (
             f"the association is {what} right behind every final response",
             "the answer counts; the next request goes over a new association",
             lambda release=release: [EndsBehindAnswer(release=release)],  # type: ignore[misc]
-            requests=ArchiveRequests(associations=None),
+            # A request may be on its way while the association ends: it is repeated.
+            requests=ArchiveRequests(finds=None, associations=None),
         )
         for name, what, release in (("abort", "aborted", False), ("release", "released", True))
     ),
