@@ -196,7 +196,7 @@ def test_the_folder_need_not_be_here_but_with_the_workers(
     assert done.code == 2 and "the images of job:trial are in" in done.err, done.out + done.err
     site.start_worker("W2")
     with Running(tmp_path / "verify.txt", "verify", JOB) as watching:
-        until(watching, "its wait", lambda: "waiting for a worker: job:trial: the images" in watching.output)
+        until(watching, "its wait", lambda: "work on it: W2@" in watching.output)
         (tmp_path / "job.json").rename(pointer)
         # The worker tries again after a minute; another one, at once.
         site.start_worker("W3")

@@ -168,7 +168,7 @@ class JobRun:
 
     @property
     def waiting_for(self) -> str:
-        """What the job waits for on this worker, such as free disk space; empty if nothing."""
+        """The reason of a wait on this worker, such as for free disk space; empty if none."""
         return self._context.queries.status_board.waiting_for
 
     def describe_command(self) -> str:

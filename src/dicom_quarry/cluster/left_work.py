@@ -1,4 +1,4 @@
-"""What a worker leaves to the others for a while, and why."""
+"""The work that a worker leaves to the others for a while, and why."""
 
 from __future__ import annotations
 

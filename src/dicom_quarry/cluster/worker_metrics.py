@@ -26,7 +26,7 @@ _INTERVAL = 1.0
 
 @dataclass(slots=True)
 class WorkerCounts:
-    """What a worker has done since its start, and does now; for any thread.
+    """The work of a worker since its start, and now; for any thread.
 
     ``tokens`` are in work, by queue; ``studies`` have an outcome, by archive, ``postponements`` not yet.
     ``errors`` are the times that an archive, or a job, was left to the other workers. ``contact_at`` is the

@@ -55,7 +55,7 @@ class StudyTurns:
 
 
 class StoredTotals(NamedTuple):
-    """What the sinks of a worker have stored, whatever the transport, and refused."""
+    """The totals of a worker's sinks: what they have stored, whatever the transport, and refused."""
 
     instances: int = 0
     size: int = 0
@@ -72,7 +72,7 @@ class JobSinks:
 
     @property
     def totals(self) -> StoredTotals:
-        """What all sinks have stored and refused, those that are closed, too."""
+        """The totals of all sinks, those that are closed, too."""
         with self._lock:
             open_ones = (StoredTotals(*one.totals, one.refused) for one in self._sinks)
             return StoredTotals(*map(sum, zip(self._closed, *open_ones, strict=True)))

@@ -1,4 +1,4 @@
-"""What a worker tells the list of workers about an archive: limits, window, and whether it answers."""
+"""The facts about an archive that a worker gives the others: limits, window, and whether it answers."""
 
 from __future__ import annotations
 

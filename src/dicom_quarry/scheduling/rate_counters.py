@@ -82,7 +82,7 @@ class RateCounter:
 
     @property
     def origin(self) -> str:
-        """Who set the limit, for messages."""
+        """The one who set the limit, for messages."""
         return "set for this archive" if self.is_own else "set by the site"
 
     def acquire(self, sleep: Sleep) -> None:

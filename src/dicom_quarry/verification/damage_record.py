@@ -1,4 +1,4 @@
-"""What the record of a job says about its files: the damage that the last comparison has found."""
+"""The damage that the last comparison of a job's files has found, in the record of the job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a verification is asked for, and what it finds."""
+"""The options of a verification, its progress and its results."""
 
 from __future__ import annotations
 

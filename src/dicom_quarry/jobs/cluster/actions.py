@@ -1,4 +1,4 @@
-"""Who did what to a job: rows of the list of jobs, whose time and role the server writes."""
+"""Actions of users on jobs: rows of the list of jobs, whose time and role the server writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dicom_quarry.system.processes import user_name
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What ``person`` on ``host`` did to a job, with a role of the database."""
+    """An action of ``person`` on ``host`` on a job, with a role of the database."""
 
     at: datetime
     role: str

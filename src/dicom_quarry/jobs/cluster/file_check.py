@@ -18,7 +18,7 @@ from dicom_quarry.jobs.cluster import file_check_statements as sql
 from dicom_quarry.jobs.cluster.actions import record_action
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow, require_member
 from dicom_quarry.jobs.cluster.locks import lock_key
-from dicom_quarry.jobs.cluster.workers import FILES_QUEUE, list_workers
+from dicom_quarry.jobs.cluster.workers import FILES_QUEUE, describe_missing_worker, list_workers
 from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.outages import retry_while_away
 from dicom_quarry.ledger.stored_files import FileTotals
@@ -43,7 +43,7 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class FileCheckState:
-    """How far a comparison is: ``done`` files, of which ``damaged``; ``unrecorded`` are in the folder alone.
+    """A comparison: ``done`` files, of which ``damaged``; ``unrecorded`` are in the folder alone.
 
     ``is_active``: the workers have it; it was stopped if they do not, and ``ended`` is None. ``moved`` is the
     time at which a part of it ended last, ``is_shown`` is True once a user has seen the result. ``parts`` are
@@ -163,12 +163,8 @@ class FileCheck:
     def find_obstacle(self) -> str:
         """Return why no worker compares the files, as far as the workers say so; else empty."""
         with self._cluster.connected() as connection:
-            workers = [one for one in list_workers(connection) if not one.has_vanished]
-        if not any(FILES_QUEUE in one.queues for one in workers):
-            return "a worker: none gives signs of life"
-        label = f"job:{self._job.name}"
-        reasons = [reason for one in workers if (reason := one.reason_to_leave(label))]
-        return f"a worker: {label}: {reasons[0]}" if reasons else ""
+            workers = [one for one in list_workers(connection) if FILES_QUEUE in one.queues]
+        return describe_missing_worker(workers, f"job:{self._job.name}")
 
     def note_shown(self, state: FileCheckState) -> None:
         """Note that a user has seen the result of a comparison."""
